@@ -1,0 +1,40 @@
+// Builds the publishable packages and packs them as a release would: `node scripts/pack.mjs <folder>`.
+// Prints the paths of the tarballs, one a line, core first.
+
+import { mkdirSync } from "node:fs"
+import { join, resolve } from "node:path"
+import { capture, node, pnpmCommand, root, tool } from "./workspace.mjs"
+
+export const published = ["core", "node"]
+
+const must = async (command, args, options) => {
+  const result = await capture(command, args, options)
+  if (result.code !== 0) throw new Error(`${[command, ...args].join(" ")} failed:\n${result.output}`)
+  return result.stdout
+}
+
+export const pack = async (folder) => {
+  mkdirSync(folder, { recursive: true })
+  await must(node, [tool("typescript", "tsc"), "-b", ...published.map((name) => join("packages", name))])
+  const tarballs = []
+  for (const name of published) {
+    const { command, args, options } = pnpmCommand(["pack", "--json", "--pack-destination", folder])
+    const stdout = await must(command, args, { ...options, cwd: join(root, "packages", name) })
+    tarballs.push(resolve(folder, JSON.parse(stdout).filename))
+  }
+  return tarballs
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const folder = process.argv[2]
+  if (folder === undefined) {
+    process.stderr.write("usage: node scripts/pack.mjs <folder>\n")
+    process.exit(2)
+  }
+  try {
+    for (const tarball of await pack(resolve(folder))) console.log(tarball)
+  } catch (error) {
+    process.stderr.write(`${error.message}\n`)
+    process.exit(1)
+  }
+}
