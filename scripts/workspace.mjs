@@ -108,7 +108,9 @@ const installed = () => existsSync(node) && existsSync(stamp) && readFileSync(st
 export const install = async () => {
   if (installed()) return
   process.stderr.write("millrace: installing what is missing (the first time takes a minute)\n")
-  const { command, args, options } = pnpmCommand(["install"])
+  // pnpm believes its own records: after an interrupted installation only --force brings a missing Node back.
+  const repair = existsSync(join(root, "node_modules")) && !existsSync(node) ? ["--force"] : []
+  const { command, args, options } = pnpmCommand(["install", ...repair])
   // On the caller's Node and PATH: an installation may replace the Node in node_modules.
   const code = await run(command, args, { ...options, env: process.env, stdio: ["ignore", 2, 2] })
   if (code !== 0 || !existsSync(node)) {
