@@ -1,8 +1,9 @@
 // Builds the publishable packages and packs them as a release would: `node scripts/pack.mjs <folder>`.
 // Prints the paths of the tarballs, one a line, core first.
 
-import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs"
+import { existsSync, mkdirSync, readdirSync, realpathSync, rmSync } from "node:fs"
 import { join, resolve } from "node:path"
+import { fileURLToPath } from "node:url"
 import { capture, node, pnpmCommand, root, tool } from "./workspace.mjs"
 
 export const published = ["core", "node"]
@@ -35,7 +36,7 @@ export const pack = async (folder) => {
   return tarballs
 }
 
-if (process.argv[1] === import.meta.filename) {
+if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const folder = process.argv[2]
   if (folder === undefined) {
     process.stderr.write("usage: node scripts/pack.mjs <folder>\n")
