@@ -1,0 +1,205 @@
+/**
+ * The port between a pool and the sockets of a platform.
+ *
+ * A `Connector` opens, for one slot and one origin, a `Transport`: at most one connection, over which it sends one
+ * exchange at a time. The pool decides *which* transport sends *what* and *when*; the transport connects when it first
+ * has something to send, reports what it sees, and reconnects when its connection is gone.
+ *
+ * The names of the callbacks are those of undici's dispatch handler, so that on Node an exchange is handed to undici as
+ * it is, with nothing between.
+ *
+ * What every transport promises:
+ *
+ * - `send` never throws and is never called while an exchange is under way.
+ * - For each `send` it calls `onResponseEnd` or `onResponseError` exactly once, or nothing after `cancel` or
+ *   `Control.abort`.
+ * - After `Control.abort` the connection is not used again.
+ * - It owns no retry, no queue, and no time limit but those of connecting.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type { HttpBody } from "effect/http/HttpBody"
+import type * as Stream from "effect/Stream"
+import type { ConnectPhase } from "./PoolError.ts"
+import type { ConnectionOptions } from "./PoolConfig.ts"
+
+/**
+ * Opens transports. Provided by a platform: `UndiciConnector.layer` on Node.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Connector {
+  readonly open: (target: Target) => Transport
+  /** Decodes a body by its `content-encoding`; absent where the platform's transport already does. */
+  readonly decompress?: Decompress | undefined
+}
+
+/**
+ * The service tag of the platform's connector.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Connector: Context.Service<Connector, Connector> = Context.Service("@millrace/core/Connector")
+
+/**
+ * Where a transport leads, and for whom.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Target {
+  /** Number of the slot in its pool, from 0. */
+  readonly slot: number
+  /** For example `https://api.test:8443`; the default port is left out, as in `URL.origin`. */
+  readonly origin: string
+  readonly options: ConnectionOptions
+  readonly observer: Observer
+  readonly timers: Timers
+}
+
+/**
+ * What the pool wants to know of a transport's connections. Called by the transport, never from inside `open`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Observer {
+  readonly connected: (info: { readonly address: string | undefined; readonly millis: number }) => void
+  readonly disconnected: (reason: string) => void
+}
+
+/**
+ * Time as the pool sees it: the real clock, or Effect's test clock.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Timers {
+  /** Milliseconds from an arbitrary origin; never goes back. */
+  readonly now: () => number
+  /** Calls `f` once after `millis`; the result cancels. */
+  readonly after: (millis: number, f: () => void) => () => void
+}
+
+/**
+ * At most one connection to one origin.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Transport {
+  readonly send: (exchange: Exchange) => void
+  /** Takes back an exchange whose `onRequestStart` has not been called yet. */
+  readonly cancel: (exchange: Exchange) => void
+  /** Closes the idle connection; the next `send` makes a new one. */
+  readonly retire: () => void
+  /** Destroys everything, at once; completes when the sockets are closed. */
+  readonly close: Effect.Effect<void>
+  /** Says what kind of failure an error given to `onResponseError` is. */
+  readonly classify: (error: Error) => Failure
+}
+
+/**
+ * What a transport's failure means. The exchange turns it into a `PoolError`.
+ *
+ * `Broken` is a connection that was made and then lost: only that may be a stale keep-alive connection.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Failure =
+  | {
+      readonly _tag: "Connect"
+      readonly phase: ConnectPhase
+      readonly address: string | undefined
+      readonly millis: number
+      readonly cause: unknown
+    }
+  | {
+      readonly _tag: "ConnectTimeout"
+      readonly phase: "dial" | "tls"
+      readonly address: string | undefined
+      readonly millis: number
+    }
+  | { readonly _tag: "Broken"; readonly cause: unknown }
+  | { readonly _tag: "Protocol"; readonly reason: string; readonly cause: unknown }
+  | { readonly _tag: "Rejected"; readonly reason: string; readonly cause: unknown }
+
+/**
+ * What a transport may do to a request under way.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Control {
+  readonly abort: (reason: Error) => void
+  readonly pause: () => void
+  readonly resume: () => void
+}
+
+/**
+ * One request on its way, as a transport sees it: what to send, and whom to tell.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Exchange {
+  readonly method: string
+  /** Path and query, or an absolute URL where a proxy wants one. */
+  readonly path: string
+  /** Name, value, name, value… */
+  readonly headers: Array<string>
+  readonly body: HttpBody
+  /** What runs the effects of a streamed request body. */
+  readonly services: Context.Context<never>
+
+  /** The request is about to be written. Throws when the exchange was cancelled: nothing must be written then. */
+  onRequestStart(control: Control): void
+  /** The whole request, its body included, has been handed to the connection. */
+  onRequestSent(): void
+  /** The first byte of a response has arrived. */
+  onResponseStarted(): void
+  /** A status line and headers. Interim responses (below 200) may come before the real one. */
+  onResponseStart(control: Control, status: number, headers: RawHeaders): void
+  onResponseData(control: Control, chunk: Uint8Array): void
+  onResponseEnd(control: Control): void
+  onResponseError(control: Control | null, error: Error): void
+}
+
+/**
+ * Headers as they came: lower-case names; repeated ones as arrays.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RawHeaders {
+  readonly [name: string]: string | Array<string> | undefined
+}
+
+/**
+ * Decodes `source` by the codings named in `content-encoding` (in the order of the header) and fails when more than
+ * `limit` bytes come out. `undefined` when a coding is not known.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Decompress = (
+  encodings: ReadonlyArray<string>,
+  limit: number
+) => undefined | (<E>(source: Stream.Stream<Uint8Array, E>) => Stream.Stream<Uint8Array, E | DecompressFailure>)
+
+/**
+ * Why a body could not be decompressed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DecompressFailure {
+  readonly _tag: "DecompressFailure"
+  readonly reason: string
+  readonly cause: unknown
+}

@@ -1,0 +1,233 @@
+/**
+ * A pool of single-connection HTTP clients.
+ *
+ * A pool holds `size` slots. A slot owns at most one connection per origin and does one request at a time. Requests take
+ * the slots in turn, so that behind an L4 balancer, which chooses an instance per *connection*, they reach all instances
+ * evenly.
+ *
+ * What it promises:
+ *
+ * - N sequential requests to one origin use N connections, exactly once each; a slot that is busy is passed over.
+ * - When no slot is free a request waits in one line, first come first served, bounded in length and time.
+ * - A slot is given back when its response has been received completely, was discarded, or failed; and at once when the
+ *   caller times out or is interrupted.
+ * - A request that meets a kept-alive connection which the server has just closed is sent again, once, on a fresh one.
+ * - Whatever fails, fails with a `PoolError`.
+ * - When the scope ends, nothing is left: no socket, no timer, no fiber.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as PubSub from "effect/PubSub"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { Connector } from "./Connector.ts"
+import type { HostStats } from "./Host.ts"
+import * as Clients from "./internal/clients.ts"
+import { PoolState } from "./internal/state.ts"
+import * as PoolConfig from "./PoolConfig.ts"
+import { fromHttpClientError, type PoolError } from "./PoolError.ts"
+import type { PoolEvent } from "./PoolEvent.ts"
+import type { Slot } from "./Slot.ts"
+
+/**
+ * A running pool.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Pool {
+  /**
+   * All verbs, with typed errors. A status of 400 and above is a response, not an error, unless `failOnStatus` is set.
+   *
+   * `mapRequest` on it sees absolute URLs; use `mapRequestInput` to change a path relative to `baseUrl`.
+   */
+  readonly client: HttpClient.HttpClient.With<PoolError>
+  /** The same slots as the plain `HttpClient` of Effect: every `PoolError` folded by `PoolError.toHttpClientError`. */
+  readonly httpClient: HttpClient.HttpClient
+  /**
+   * The body of a response that lasts: `requestTimeout` ends at the headers, `bodyIdleTimeout` rules after that. The slot
+   * is busy until the stream ends or is left.
+   */
+  readonly stream: (request: HttpClientRequest.HttpClientRequest) => Stream.Stream<Uint8Array, PoolError>
+  readonly stats: Effect.Effect<PoolStats>
+  /** Counters of one origin; none when the pool has not used it, or has evicted it. */
+  readonly hostStats: (origin: string | URL) => Effect.Effect<Option.Option<HostStats>>
+  readonly slots: ReadonlyArray<Slot>
+  /** What happens from now on; a slow consumer misses the oldest. */
+  readonly events: Stream.Stream<PoolEvent>
+  /** Changes the settings of one origin; requests that start from now on have them. */
+  readonly configureHost: (
+    origin: string | URL,
+    config: PoolConfig.HostConfig
+  ) => Effect.Effect<void, PoolConfig.ConfigError>
+}
+
+/**
+ * Counters of a pool since it was made, over all hosts, and how things stand now.
+ *
+ * @see {@link HostStats} for what each means
+ * @category models
+ * @since 0.1.0
+ */
+export interface PoolStats extends Omit<HostStats, "origin"> {
+  readonly name: string
+  readonly size: number
+  readonly hosts: number
+}
+
+/**
+ * The default tag. An application with several pools gives each a tag of its own:
+ *
+ * ```ts
+ * import { Pool } from "@millrace/core"
+ * import { Context, Layer } from "effect"
+ *
+ * export class Billing extends Context.Service<Billing, Pool.Pool>()("app/Billing") {
+ *   static readonly layer = Layer.effect(this, Pool.make({ baseUrl: "https://billing.internal", size: 4 }))
+ * }
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Pool: Context.Service<Pool, Pool> = Context.Service<Pool, Pool>("@millrace/core/Pool")
+
+/** How many events a slow consumer may be behind. */
+const eventBuffer = 256
+
+/**
+ * Makes a pool that lives as long as the scope. No connection is made before the first request.
+ *
+ * Closing the scope: new requests fail with `PoolClosed`, those that somebody waits for get `drainTimeout` (default
+ * 10 s), then all sockets are destroyed.
+ *
+ * ```ts
+ * import { Pool } from "@millrace/core"
+ * import { UndiciConnector } from "@millrace/node"
+ * import { Effect } from "effect"
+ *
+ * export const program = Effect.gen(function* () {
+ *   const pool = yield* Pool.make({ baseUrl: "http://localhost:8080", size: 4, requestTimeout: "10 seconds" })
+ *   const response = yield* pool.client.get("/users")
+ *   return yield* response.json
+ * }).pipe(Effect.scoped, Effect.provide(UndiciConnector.layer))
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function* (
+  options: PoolConfig.Options = {}
+): Effect.fn.Return<Pool, PoolConfig.ConfigError, Scope.Scope | Connector> {
+  const config = yield* PoolConfig.resolve(options)
+  const connector = yield* Connector
+  const services = yield* Effect.context<never>()
+  const events = yield* PubSub.sliding<PoolEvent>(eventBuffer)
+  const state = new PoolState(config, connector, services, events)
+  yield* Effect.addFinalizer(() => state.close)
+  return {
+    client: Clients.make(state, Clients.anySlot),
+    httpClient: Clients.makeFolded(state),
+    stream: stream(state),
+    stats: Effect.sync(() => ({ name: config.name, size: config.size, ...state.stats() })),
+    hostStats: (origin) => Effect.sync(() => Option.map(Option.fromUndefinedOr(findHost(state, origin)), (_) => _.stats())),
+    slots: Array.from({ length: config.size }, (_, index) => slot(state, index)),
+    events: Stream.fromPubSub(events),
+    configureHost: (origin, hostConfig) =>
+      Effect.map(PoolConfig.resolveHost(config, String(origin), hostConfig), (resolved) =>
+        state.configureHost(originOf(origin), resolved)
+      )
+  }
+})
+
+/**
+ * The pool behind the default tag.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: PoolConfig.Options): Layer.Layer<Pool, PoolConfig.ConfigError, Connector> =>
+  Layer.effect(Pool, make(options))
+
+/**
+ * The pool behind the default tag, with options from `Config`.
+ *
+ * ```ts
+ * import { Pool } from "@millrace/core"
+ * import { Config } from "effect"
+ *
+ * export const layer = Pool.layerConfig({
+ *   baseUrl: Config.String("BILLING_URL"),
+ *   size: Config.Int("BILLING_CONNECTIONS").pipe(Config.withDefault(8))
+ * })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<PoolConfig.Options>
+): Layer.Layer<Pool, PoolConfig.ConfigError | Config.ConfigError, Connector> =>
+  Layer.effect(Pool, Effect.flatMap(Config.unwrap(options), make))
+
+/**
+ * The pool as the plain `HttpClient.HttpClient`, and behind the default tag: whatever is written for Effect's client
+ * (`HttpApiClient`, `RpcClient`, …) runs on it without knowing.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerHttpClient = (
+  options?: PoolConfig.Options
+): Layer.Layer<Pool | HttpClient.HttpClient, PoolConfig.ConfigError, Connector> =>
+  Layer.provideMerge(
+    Layer.effect(
+      HttpClient.HttpClient,
+      Effect.map(Pool, (pool) => pool.httpClient)
+    ),
+    layer(options)
+  )
+
+// -----------------------------------------------------------------------------
+// internal
+// -----------------------------------------------------------------------------
+
+const originOf = (origin: string | URL): string => (URL.canParse(origin) ? new URL(origin).origin : String(origin))
+
+const findHost = (state: PoolState, origin: string | URL) => state.hosts.get(originOf(origin))
+
+const stream = (state: PoolState): Pool["stream"] => {
+  const run = Clients.execute(state, Clients.anySlot, true)
+  return (request) =>
+    Stream.unwrap(
+      Effect.map(run(request), (response: HttpClientResponse) =>
+        Stream.mapError(response.stream, (error) =>
+          Option.getOrElse(fromHttpClientError(error), () => Clients.invalid(request, error.message, error))
+        )
+      )
+    )
+}
+
+const slot = (state: PoolState, index: number): Slot => ({
+  index,
+  client: Clients.make(state, index),
+  stats: Effect.sync(() => {
+    const lanes = Array.from(state.hosts.values()).flatMap((host) =>
+      host.existingLanes().filter((lane) => lane.index === index)
+    )
+    const ejected = lanes.some((lane) => lane.ejected)
+    return {
+      state: lanes.some((lane) => lane.exchange !== undefined) ? "busy" : ejected ? "ejected" : "free",
+      requests: lanes.reduce((sum, lane) => sum + lane.requests, 0),
+      connectionsOpen: lanes.filter((lane) => lane.open).length
+    }
+  })
+})

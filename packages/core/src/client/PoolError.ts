@@ -1,0 +1,376 @@
+/**
+ * Everything a request through a pool can fail with, as one tagged union.
+ *
+ * Every member carries the `request` (method and URL, without credentials and without the values of query parameters
+ * that look secret), the number of `attempts` that reached the network, and a message that says what to do. The union
+ * is closed: `Effect.catchTags` on it is exhaustive.
+ *
+ * `ConfigError` is not a member: it happens when a pool is built, not when a request is made.
+ *
+ * @since 0.1.0
+ */
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as HttpClientError from "effect/http/HttpClientError"
+import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as UrlParams from "effect/http/UrlParams"
+import * as Option from "effect/Option"
+import { hasProperty } from "effect/Predicate"
+
+const TypeId = "~@millrace/core/PoolError"
+
+/**
+ * What an error tells about its request. Never a header, a body or a credential.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RequestInfo {
+  readonly method: string
+  readonly url: string
+}
+
+interface Fields {
+  readonly request: RequestInfo
+  readonly attempts: number
+}
+
+const show = (request: RequestInfo): string => `${request.method} ${request.url}`
+
+const codeOf = (cause: unknown): string => {
+  if (hasProperty(cause, "code") && typeof cause.code === "string") return cause.code
+  return cause instanceof Error && cause.message !== "" ? cause.message : "unknown reason"
+}
+
+const after = (elapsed: Duration.Duration | undefined): string =>
+  elapsed === undefined ? "" : ` after ${Math.round(Duration.toMillis(elapsed))} ms`
+
+/**
+ * Where a connection failed: while the name was resolved, the TCP connection or the TLS session was made, the proxy was
+ * asked, the request was written, or the response was read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ConnectPhase = "dns" | "tcp" | "tls" | "proxy" | "request" | "response"
+
+/**
+ * The connection could not be made, or broke.
+ *
+ * `sent` tells whether any byte of the request may have reached the server: when it is `false`, sending again is safe
+ * whatever the method.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConnectError extends Data.TaggedError("ConnectError")<
+  Fields & {
+    readonly phase: ConnectPhase
+    readonly sent: boolean
+    readonly address?: string | undefined
+    readonly elapsed?: Duration.Duration | undefined
+    readonly cause?: unknown
+  }
+> {
+  readonly [TypeId] = TypeId
+  override get message(): string {
+    const where = this.address === undefined ? "" : ` to ${this.address}`
+    const what = this.phase === "request" || this.phase === "response" ? "Connection broke" : "Connection failed"
+    return `${what}${where} (${this.phase}${after(this.elapsed)}): ${codeOf(this.cause)}. ${show(this.request)}: ${
+      connectAdvice[this.phase]
+    }`
+  }
+}
+
+const connectAdvice: { readonly [K in ConnectPhase]: string } = {
+  dns: "check the host name and the resolver",
+  tcp: "check that the service listens there and that no firewall is between",
+  tls: "check the certificate, the trusted CAs and `tls.servername`",
+  proxy: "check the proxy's address and credentials",
+  request: "the server closed the connection while the request was written; it may have been processed",
+  response: "the server closed the connection before the response was complete; it may have been processed"
+}
+
+/**
+ * The limit that ended a request.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type TimeoutPhase = "dial" | "tls" | "headers" | "bodyIdle" | "attempt" | "request"
+
+const timeoutOption: { readonly [K in TimeoutPhase]: string } = {
+  dial: "dialTimeout",
+  tls: "tlsTimeout",
+  headers: "responseHeaderTimeout",
+  bodyIdle: "bodyIdleTimeout",
+  attempt: "attemptTimeout",
+  request: "requestTimeout"
+}
+
+/**
+ * A time limit passed; `phase` names which, `timeout` is its length.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TimeoutError extends Data.TaggedError("TimeoutError")<
+  Fields & {
+    readonly phase: TimeoutPhase
+    readonly timeout: Duration.Duration
+    readonly address?: string | undefined
+  }
+> {
+  readonly [TypeId] = TypeId
+  override get message(): string {
+    const where = this.address === undefined ? "" : ` to ${this.address}`
+    return `${timeoutOption[this.phase]} of ${Duration.toMillis(this.timeout)} ms passed${where}. ${
+      show(this.request)
+    }: raise the limit or look at why the server is slow`
+  }
+}
+
+/**
+ * The server answered with a status that `failOnStatus` refuses. The response is unread and can still be read.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ResponseError extends Data.TaggedError("ResponseError")<
+  Fields & {
+    readonly response: HttpClientResponse
+  }
+> {
+  readonly [TypeId] = TypeId
+  override get message(): string {
+    return `Status ${this.response.status}. ${show(this.request)}: \`response\` of this error holds the server's answer`
+  }
+  override toJSON(): unknown {
+    return { _tag: this._tag, request: this.request, attempts: this.attempts, status: this.response.status }
+  }
+}
+
+/**
+ * All retries were used; `last` is what the last attempt ended with.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RetryExhausted extends Data.TaggedError("RetryExhausted")<
+  Fields & {
+    readonly last: PoolError
+  }
+> {
+  readonly [TypeId] = TypeId
+  override get message(): string {
+    return `Gave up after ${this.attempts} attempts. Last: ${this.last.message}`
+  }
+}
+
+/**
+ * The caller's own rate limit would be exceeded.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RateLimitExceeded extends Data.TaggedError("RateLimitExceeded")<
+  Fields & {
+    readonly retryAfter: Duration.Duration
+  }
+> {
+  readonly [TypeId] = TypeId
+  override get message(): string {
+    return `Rate limit reached. ${show(this.request)}: try again in ${Duration.toMillis(this.retryAfter)} ms`
+  }
+}
+
+/**
+ * The circuit breaker of the host is open.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CircuitOpen extends Data.TaggedError("CircuitOpen")<
+  Fields & {
+    readonly retryAfter: Duration.Duration
+  }
+> {
+  readonly [TypeId] = TypeId
+  override get message(): string {
+    return `Circuit is open. ${show(this.request)}: the host failed too often; next probe in ${
+      Duration.toMillis(this.retryAfter)
+    } ms`
+  }
+}
+
+/**
+ * The pool has no place for the request: its waiting line is full (`maxWaiting`), the request waited too long for a
+ * slot (`acquireTimeout`), or too many hosts are busy at once (`maxHosts`).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class PoolSaturated extends Data.TaggedError("PoolSaturated")<
+  Fields & {
+    readonly reason: "maxWaiting" | "acquireTimeout" | "maxHosts"
+    readonly limit: number
+    readonly waiting: number
+  }
+> {
+  readonly [TypeId] = TypeId
+  override get message(): string {
+    const limit = this.reason === "acquireTimeout" ? `${this.limit} ms` : String(this.limit)
+    return `No slot: ${this.reason} of ${limit} reached with ${this.waiting} requests waiting. ${
+      show(this.request)
+    }: raise \`size\`, send less, or find out why answers are slow`
+  }
+}
+
+/**
+ * The pool's scope is closed or closing.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class PoolClosed extends Data.TaggedError("PoolClosed")<Fields> {
+  readonly [TypeId] = TypeId
+  override get message(): string {
+    return `The pool is closed. ${show(this.request)}: the scope that owns the pool has ended; make the request inside it`
+  }
+}
+
+/**
+ * Credentials could not be had, or were refused.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class AuthError extends Data.TaggedError("AuthError")<
+  Fields & {
+    readonly reason: string
+    readonly cause?: unknown
+  }
+> {
+  readonly [TypeId] = TypeId
+  override get message(): string {
+    return `Authentication failed: ${this.reason}. ${show(this.request)}`
+  }
+}
+
+/**
+ * The server's answer cannot be understood: malformed or oversized headers, a body that contradicts its length, a
+ * compressed body that is damaged or expands beyond `maxDecompressedSize`, text that is not JSON.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DecodeError extends Data.TaggedError("DecodeError")<
+  Fields & {
+    readonly reason: string
+    readonly cause?: unknown
+  }
+> {
+  readonly [TypeId] = TypeId
+  override get message(): string {
+    return `The response cannot be decoded: ${this.reason}. ${show(this.request)}`
+  }
+}
+
+/**
+ * The request cannot be sent as it is: a relative URL without `baseUrl`, a path that climbs above the base, a header
+ * that HTTP does not allow, a body stream that failed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidRequest extends Data.TaggedError("InvalidRequest")<
+  Fields & {
+    readonly reason: string
+    readonly cause?: unknown
+  }
+> {
+  readonly [TypeId] = TypeId
+  override get message(): string {
+    return `The request cannot be sent: ${this.reason}. ${show(this.request)}`
+  }
+}
+
+/**
+ * All that a request can fail with.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type PoolError =
+  | ConnectError
+  | TimeoutError
+  | ResponseError
+  | RetryExhausted
+  | RateLimitExceeded
+  | CircuitOpen
+  | PoolSaturated
+  | PoolClosed
+  | AuthError
+  | DecodeError
+  | InvalidRequest
+
+/**
+ * Tells whether a value is a `PoolError`.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isPoolError = (u: unknown): u is PoolError => hasProperty(u, TypeId)
+
+/**
+ * The request as an error may show it: user info and secret-looking query values are replaced.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const requestInfo = (method: string, url: string): RequestInfo => ({ method, url: UrlParams.redactUrl(url) })
+
+/**
+ * Folds a `PoolError` into the error that every Effect library expects of an `HttpClient`. The `PoolError` is its cause.
+ *
+ * @see {@link fromHttpClientError} for the way back
+ * @category conversions
+ * @since 0.1.0
+ */
+export const toHttpClientError = (
+  error: PoolError,
+  request: HttpClientRequest,
+  response?: HttpClientResponse | undefined
+): HttpClientError.HttpClientError => {
+  const description = error.message
+  switch (error._tag) {
+    case "ResponseError":
+      return new HttpClientError.HttpClientError({
+        reason: new HttpClientError.StatusCodeError({ request, response: error.response, cause: error, description })
+      })
+    case "InvalidRequest":
+      return new HttpClientError.HttpClientError({
+        reason: new HttpClientError.InvalidUrlError({ request, cause: error, description })
+      })
+    case "DecodeError":
+      if (response !== undefined) {
+        return new HttpClientError.HttpClientError({
+          reason: new HttpClientError.DecodeError({ request, response, cause: error, description })
+        })
+      }
+  }
+  return new HttpClientError.HttpClientError({
+    reason: new HttpClientError.TransportError({ request, cause: error, description })
+  })
+}
+
+/**
+ * Gets the `PoolError` back out of an `HttpClientError` that a pool made: when a body was read, or behind
+ * `Pool.layerHttpClient`.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const fromHttpClientError = (error: HttpClientError.HttpClientError): Option.Option<PoolError> =>
+  isPoolError(error.cause) ? Option.some(error.cause) : Option.none()

@@ -1,0 +1,39 @@
+/**
+ * What happens in a pool, apart from requests: for logs, alerts and tests. Published only when it happens, so nothing
+ * of it is on the way of a request.
+ *
+ * @since 0.1.0
+ */
+
+interface OfSlot {
+  readonly origin: string
+  readonly slot: number
+}
+
+/**
+ * One event. `millis` are milliseconds.
+ *
+ * - `ConnectionOpened`: a slot connected; `millis` is how long it took, TLS included.
+ * - `ConnectionClosed`: its connection is gone; `reason` is `retired`, `idle`, `aborted`, `closed`, or the error's code.
+ * - `StaleRetry`: a kept-alive connection died under a request before the first byte of a response; it is sent again.
+ * - `SlotEjected`, `SlotRestored`: a slot that fails to connect rests for `millis`, and is back.
+ * - `BodyAbandoned`: the garbage collector found a response whose body nobody had read.
+ * - `Saturated`: a request found no place; at most one a second.
+ * - `HostAdded`, `HostEvicted`: an origin was seen for the first time; an idle one made room.
+ * - `Closing`, `Closed`: the pool's scope ends; `aborted` requests did not finish within `drainTimeout`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type PoolEvent =
+  | (OfSlot & { readonly _tag: "ConnectionOpened"; readonly address: string | undefined; readonly millis: number })
+  | (OfSlot & { readonly _tag: "ConnectionClosed"; readonly reason: string })
+  | (OfSlot & { readonly _tag: "StaleRetry" })
+  | (OfSlot & { readonly _tag: "SlotEjected"; readonly millis: number; readonly reason: string })
+  | (OfSlot & { readonly _tag: "SlotRestored" })
+  | (OfSlot & { readonly _tag: "BodyAbandoned" })
+  | { readonly _tag: "Saturated"; readonly origin: string; readonly reason: string }
+  | { readonly _tag: "HostAdded"; readonly origin: string }
+  | { readonly _tag: "HostEvicted"; readonly origin: string }
+  | { readonly _tag: "Closing"; readonly active: number }
+  | { readonly _tag: "Closed"; readonly aborted: number }

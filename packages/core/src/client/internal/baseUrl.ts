@@ -1,0 +1,107 @@
+/**
+ * Which origin and which path a request goes to.
+ *
+ * Joining is by path segments: under `http://h/api`, each of `users`, `/users` and (with `/api/` as the base) `/users`
+ * is `http://h/api/users`. A path cannot climb above the base, however its dots are written. An absolute URL passes
+ * through. Query strings merge: that of the base, then that of the URL, then the URL parameters.
+ */
+import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import * as UrlParams from "effect/http/UrlParams"
+
+export interface Resolved {
+  readonly origin: string
+  /** Path and query, ready for the request line. */
+  readonly path: string
+}
+
+export interface Unresolved {
+  readonly origin: undefined
+  readonly reason: string
+}
+
+export interface Base {
+  readonly origin: string
+  /** Without a trailing slash: `""` or `/api`. */
+  readonly path: string
+  /** Without the question mark. */
+  readonly query: string
+}
+
+export const fromUrl = (url: URL): Base => ({
+  origin: url.origin,
+  path: url.pathname.replace(/\/+$/, ""),
+  query: url.search.slice(1)
+})
+
+const absolute = /^https?:\/\//i
+const scheme = /^[a-z][a-z\d+.-]*:\/\//i
+
+/** Anything that the URL standard would rewrite: then the slow way is taken. */
+const unsafe = /[^\w\-~!$&'()*+,;=:@/?%.]|\/\.|^\.|%2e/i
+
+const unresolved = (reason: string): Unresolved => ({ origin: undefined, reason })
+
+export const resolve = (base: Base | undefined, request: HttpClientRequest): Resolved | Unresolved => {
+  const url = request.url
+  const isAbsolute = absolute.test(url)
+  if (!isAbsolute && base === undefined) {
+    return unresolved("its URL is relative and the pool has no `baseUrl`")
+  }
+  if (isAbsolute || scheme.test(url)) return resolveAbsolute(url, request)
+  return resolveRelative(base!, url, request)
+}
+
+const resolveAbsolute = (url: string, request: HttpClientRequest): Resolved | Unresolved => {
+  const parsed = URL.canParse(url) ? new URL(url) : undefined
+  if (parsed === undefined) return unresolved("its URL cannot be parsed")
+  if (parsed.protocol !== "http:" && parsed.protocol !== "https:") {
+    return unresolved(`its URL has the scheme ${parsed.protocol}, not http: or https:`)
+  }
+  if (parsed.username !== "" || parsed.password !== "") {
+    return unresolved("its URL holds credentials; send them in an `authorization` header")
+  }
+  return { origin: parsed.origin, path: withQuery(parsed.pathname, parsed.search.slice(1), request) }
+}
+
+const resolveRelative = (base: Base, url: string, request: HttpClientRequest): Resolved | Unresolved => {
+  if (!unsafe.test(url)) {
+    const mark = url.indexOf("?")
+    if (mark === -1) return { origin: base.origin, path: withQuery(join(base.path, url), base.query, request) }
+  }
+  const [beforeHash] = split(url, "#")
+  const [path, query] = split(beforeHash, "?")
+  const segments: Array<string> = []
+  for (const segment of path.split(/[/\\]/)) {
+    const dots = segment.replaceAll(/%2e/gi, ".")
+    if (dots === "" || dots === ".") continue
+    if (dots !== "..") segments.push(segment)
+    else if (segments.pop() === undefined) return unresolved("its path climbs above the pool's `baseUrl`")
+  }
+  const trailing = segments.length > 0 && /[/\\](\.|%2e)*$/i.test(path) ? "/" : ""
+  const joined = join(base.path, segments.join("/") + trailing)
+  // The URL standard's percent-encoding. A question mark can no longer be part of the path.
+  const encoded = new URL(base.origin + joined)
+  const encodedQuery = query === "" ? "" : new URL(`${base.origin}/?${query}`).search.slice(1)
+  return { origin: base.origin, path: withQuery(encoded.pathname, merge(base.query, encodedQuery), request) }
+}
+
+const split = (text: string, mark: string): readonly [string, string] => {
+  const index = text.indexOf(mark)
+  return index === -1 ? [text, ""] : [text.slice(0, index), text.slice(index + 1)]
+}
+
+const join = (base: string, path: string): string => {
+  let start = 0
+  while (path.charCodeAt(start) === 47) start++
+  const rest = start === 0 ? path : path.slice(start)
+  if (rest === "") return base === "" ? "/" : path === "" ? base : `${base}/`
+  return `${base}/${rest}`
+}
+
+const merge = (a: string, b: string): string => (a === "" ? b : b === "" ? a : `${a}&${b}`)
+
+const withQuery = (path: string, query: string, request: HttpClientRequest): string => {
+  const params = request.urlParams.params.length === 0 ? "" : UrlParams.toString(request.urlParams)
+  const merged = merge(query, params)
+  return merged === "" ? path : `${path}?${merged}`
+}

@@ -1,0 +1,163 @@
+/**
+ * The body of a response on its way from the connection to whoever reads it.
+ *
+ * - `buffering`: nobody has asked yet. Small bodies are complete when the fiber wakes; beyond the high-water mark the
+ *   connection pauses.
+ * - `collecting`: somebody wants all of it; chunks are kept, the connection never pauses.
+ * - `streaming`: somebody takes chunk after chunk; the connection pauses when they are slow.
+ * - `discarding`: nobody will read it; chunks are dropped while few enough, to keep the connection.
+ *
+ * It ends once, with `end` or `fail`. What was read with `collect` stays, so that a body can be read twice.
+ */
+import type { PoolError } from "../PoolError.ts"
+import * as wakeups from "./wakeups.ts"
+
+/** What a body may ask of the exchange it belongs to. */
+export interface BodySource {
+  readonly pause: () => void
+  readonly resume: () => void
+  /** Nobody wants the rest. */
+  readonly abort: () => void
+}
+
+export class Body implements wakeups.Sleeper {
+  mode: "buffering" | "collecting" | "streaming" | "discarding" = "buffering"
+  ended = false
+  error: PoolError | undefined = undefined
+  private chunks: Array<Uint8Array> = []
+  private size = 0
+  private paused = false
+  private waiting: Array<() => void> | undefined = undefined
+  private awakened = false
+  private whole: Uint8Array | undefined = undefined
+  private readonly source: BodySource
+  private readonly highWaterMark: number
+
+  constructor(source: BodySource, highWaterMark: number) {
+    this.source = source
+    this.highWaterMark = highWaterMark
+  }
+
+  /** Settled: nothing more will come. */
+  get settled(): boolean {
+    return this.ended || this.error !== undefined
+  }
+
+  /** Somebody reads, or has read, it. */
+  get wanted(): boolean {
+    return this.mode === "collecting" || this.mode === "streaming"
+  }
+
+  get isPaused(): boolean {
+    return this.paused
+  }
+
+  push(chunk: Uint8Array): void {
+    this.size += chunk.length
+    if (this.mode === "discarding") {
+      if (this.size > this.highWaterMark) this.source.abort()
+      return
+    }
+    this.chunks.push(chunk)
+    if (this.mode !== "collecting" && this.size > this.highWaterMark && !this.paused) {
+      this.paused = true
+      this.source.pause()
+    }
+    if (this.mode === "streaming") this.stir()
+  }
+
+  end(): void {
+    this.ended = true
+    this.stir()
+  }
+
+  fail(error: PoolError): void {
+    this.error = error
+    this.stir()
+  }
+
+  /** From now on chunks are kept until the end. */
+  collect(): void {
+    if (this.mode === "buffering") this.mode = "collecting"
+    this.unpause()
+  }
+
+  /** All of it, once it has ended. */
+  bytes(): Uint8Array {
+    if (this.whole === undefined) {
+      this.whole = concat(this.chunks, this.size)
+      this.chunks = []
+    }
+    return this.whole
+  }
+
+  stream(): void {
+    this.mode = "streaming"
+  }
+
+  /** What has arrived since the last call; asks for more when there is nothing. */
+  take(): ReadonlyArray<Uint8Array> {
+    const taken = this.chunks
+    this.chunks = []
+    this.size = 0
+    this.unpause()
+    return taken
+  }
+
+  discard(): void {
+    this.mode = "discarding"
+    this.chunks = []
+    if (this.size > this.highWaterMark) this.source.abort()
+    else this.unpause()
+  }
+
+  /** Calls `f` in the microtask after something has happened; the result takes that back. */
+  onChange(f: () => void): () => void {
+    this.waiting ??= []
+    this.waiting.push(f)
+    return () => {
+      const index = this.waiting?.indexOf(f) ?? -1
+      if (index !== -1) this.waiting?.splice(index, 1)
+    }
+  }
+
+  get hasReader(): boolean {
+    return this.waiting !== undefined && this.waiting.length > 0
+  }
+
+  wake(): void {
+    this.awakened = false
+    const waiting = this.waiting
+    if (waiting === undefined) return
+    this.waiting = undefined
+    for (const f of waiting) f()
+  }
+
+  private stir(): void {
+    if (this.waiting !== undefined && !this.awakened) {
+      this.awakened = true
+      wakeups.add(this)
+    }
+  }
+
+  private unpause(): void {
+    if (this.paused) {
+      this.paused = false
+      this.source.resume()
+    }
+  }
+}
+
+const empty = new Uint8Array(0)
+
+const concat = (chunks: ReadonlyArray<Uint8Array>, size: number): Uint8Array => {
+  if (chunks.length === 0) return empty
+  if (chunks.length === 1) return chunks[0]!
+  const whole = new Uint8Array(size)
+  let offset = 0
+  for (const chunk of chunks) {
+    whole.set(chunk, offset)
+    offset += chunk.length
+  }
+  return whole
+}

@@ -1,0 +1,120 @@
+/**
+ * The two lanes of a pool's client.
+ *
+ * `execute`, and with it every verb, takes the fast lane: straight to an exchange. A client that a caller has
+ * transformed (`withScope`, `followRedirects`, `transform`, `mapRequest`…) no longer has that `execute`; it goes through
+ * `preprocess` and `postprocess`, which lead to `HttpClient.make` over the same exchanges, for only that knows the
+ * signal by which `withScope` aborts.
+ */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import type { HttpClientError } from "effect/http/HttpClientError"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as UrlParams from "effect/http/UrlParams"
+import * as Option from "effect/Option"
+import {
+  fromHttpClientError,
+  InvalidRequest,
+  isPoolError,
+  type PoolError,
+  requestInfo,
+  toHttpClientError
+} from "../PoolError.ts"
+import * as BaseUrl from "./baseUrl.ts"
+import type { PoolState } from "./state.ts"
+
+/** Any slot. */
+export const anySlot = -1
+
+type Run = (
+  request: HttpClientRequest.HttpClientRequest
+) => Effect.Effect<HttpClientResponse, PoolError>
+
+/** The fast lane. */
+export const execute = (state: PoolState, slot: number, streaming: boolean): Run => {
+  const send = (request: HttpClientRequest.HttpClientRequest, services: Context.Context<never>) =>
+    Effect.callback<HttpClientResponse, PoolError>((resume) => {
+      const exchange = state.begin(request, services, resume, slot, streaming)
+      if (isPoolError(exchange)) {
+        resume(Effect.fail(exchange))
+        return
+      }
+      return Effect.sync(() => exchange.interrupt())
+    })
+  return (request) =>
+    // Only a streamed body runs effects, which need the caller's services.
+    request.body._tag === "Stream"
+      ? Effect.withFiber((fiber) => send(request, fiber.context))
+      : send(request, state.services)
+}
+
+export const make = (state: PoolState, slot: number): HttpClient.HttpClient.With<PoolError> => {
+  const transport = transformable(state, slot)
+  const slow = HttpClient.makeWith<PoolError, never, PoolError, never>(
+    Effect.flatMap((request) => Effect.mapError(transport.execute(request), (error) => unfold(error, request))),
+    (request) => absolute(state, request)
+  )
+  return Object.assign(slow, { execute: execute(state, slot, false) })
+}
+
+/** The same client with the errors that Effect's libraries expect. */
+export const makeFolded = (state: PoolState): HttpClient.HttpClient => {
+  const transport = transformable(state, anySlot)
+  const run = execute(state, anySlot, false)
+  const slow = HttpClient.makeWith<HttpClientError, never, HttpClientError, never>(
+    Effect.flatMap((request) => transport.execute(request)),
+    (request) => Effect.mapError(absolute(state, request), (error) => toHttpClientError(error, request))
+  )
+  return Object.assign(slow, {
+    execute: (request: HttpClientRequest.HttpClientRequest) =>
+      Effect.mapError(run(request), (error) => toHttpClientError(error, request))
+  })
+}
+
+const transformable = (state: PoolState, slot: number): HttpClient.HttpClient =>
+  HttpClient.make((request, _url, signal, fiber) =>
+    Effect.callback<HttpClientResponse, PoolError>((resume) => {
+      const exchange = state.begin(request, fiber.context, resume, slot, false)
+      if (isPoolError(exchange)) {
+        resume(Effect.fail(exchange))
+        return
+      }
+      const onAbort = () => {
+        if (exchange.response !== undefined) exchange.discard()
+        else exchange.fail(invalid(request, "its signal was aborted"))
+      }
+      signal.addEventListener("abort", onAbort, { once: true })
+      exchange.onDone = () => signal.removeEventListener("abort", onAbort)
+      return Effect.sync(() => exchange.interrupt())
+    }).pipe(Effect.mapError((error) => toHttpClientError(error, request)))
+  )
+
+/** What a transformed client sees must be absolute: `HttpClient.make` parses it, redirects are resolved against it. */
+const absolute = (
+  state: PoolState,
+  request: HttpClientRequest.HttpClientRequest
+): Effect.Effect<HttpClientRequest.HttpClientRequest, PoolError> => {
+  const target = BaseUrl.resolve(state.base, request)
+  return target.origin === undefined
+    ? Effect.fail(invalid(request, target.reason))
+    : Effect.succeed(
+        HttpClientRequest.makeWith(
+          request.method,
+          target.origin + target.path,
+          UrlParams.empty,
+          request.hash,
+          request.headers,
+          request.body
+        )
+      )
+}
+
+export const invalid = (request: HttpClientRequest.HttpClientRequest, reason: string, cause?: unknown): PoolError =>
+  new InvalidRequest({ request: requestInfo(request.method, request.url), attempts: 0, reason, cause })
+
+const unfold = (error: HttpClientError, request: HttpClientRequest.HttpClientRequest): PoolError =>
+  Option.getOrElse(fromHttpClientError(error), () =>
+    invalid(request, "its URL cannot be parsed after `mapRequest`; use `mapRequestInput` to change a relative path", error)
+  )

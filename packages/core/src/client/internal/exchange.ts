@@ -1,0 +1,403 @@
+/**
+ * One request on its way: what is sent, the lease of a slot, and what comes back.
+ *
+ * ```
+ * waiting ──► chosen ──► sent ──► body ──► done
+ *    │          ▲  │       │        │       ▲
+ *    │          └──┼─ stale┘        │       │
+ *    └─────────────┴── interrupted, expired, failed ──┘
+ * ```
+ *
+ * - `waiting`: in the waiting line, without a slot.
+ * - `chosen`: has a slot, whose connection is being made or is ready.
+ * - `sent`: the request is being written, or has been.
+ * - `body`: the final status and headers are here.
+ * - `done`: the body is complete, or the exchange failed, or nobody wants it any more.
+ *
+ * Promises: the slot is given back in one place (`finish`), once, whatever happens. The fiber that waits is woken once,
+ * in a microtask, never inside a callback of the connection. After `done` every callback is ignored.
+ */
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import type { Effect } from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { HttpBody } from "effect/http/HttpBody"
+import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import type { Control, Exchange as WireExchange, Failure, RawHeaders } from "../Connector.ts"
+import * as PoolError from "../PoolError.ts"
+import { Body, type BodySource } from "./body.ts"
+import type { Deadline, Expiring } from "./deadlines.ts"
+import type { Host } from "./host.ts"
+import type { Lane } from "./lane.ts"
+import type { Line, Member } from "./line.ts"
+import { Response } from "./response.ts"
+import * as wakeups from "./wakeups.ts"
+
+export type Kind = "acquire" | "headers" | "bodyIdle" | "attempt" | "request"
+
+export type Resume = (effect: Effect<HttpClientResponse, PoolError.PoolError>) => void
+
+/** Thrown into a transport that is about to write a request that nobody wants any more. */
+const cancelled = new Error("cancelled before it was sent")
+const aborted = new Error("aborted")
+
+/** Methods that may be sent twice (RFC 9110 §9.2.2; QUERY: RFC 9110 registry, draft-ietf-httpbis-safe-method-w-body). */
+const idempotent = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"])
+
+export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeups.Sleeper, Member<Exchange> {
+  previous: Exchange | undefined = undefined
+  next: Exchange | undefined = undefined
+  /** The line it waits in. */
+  line: Line<Exchange> | undefined = undefined
+
+  readonly host: Host
+  readonly request: HttpClientRequest
+  readonly services: Context.Context<never>
+  readonly method: string
+  readonly path: string
+  readonly headers: Array<string>
+  readonly body: HttpBody
+  /** Whether `requestTimeout` ends at the headers, as for streams that last. */
+  readonly streaming: boolean
+
+  state: "waiting" | "chosen" | "sent" | "body" | "done" = "waiting"
+  lane: Lane | undefined = undefined
+  response: Body | undefined = undefined
+  status = 0
+  rawHeaders: RawHeaders = {}
+  /** Called when it is done, by whoever must know at once. */
+  onDone: (() => void) | undefined = undefined
+
+  private resumeFiber: Resume | undefined
+  private control: Control | undefined = undefined
+  private error: PoolError.PoolError | undefined = undefined
+  private reused = false
+  private replayed = false
+  private writtenWhole = false
+  private responseBegun = false
+  private attempts = 0
+  private phaseDeadline: Deadline<Kind> | undefined = undefined
+  private attemptDeadline: Deadline<Kind> | undefined = undefined
+  private requestDeadline: Deadline<Kind> | undefined = undefined
+
+  constructor(
+    host: Host,
+    request: HttpClientRequest,
+    path: string,
+    headers: Array<string>,
+    services: Context.Context<never>,
+    resume: Resume,
+    streaming: boolean
+  ) {
+    this.host = host
+    this.request = request
+    this.services = services
+    this.method = request.method
+    this.path = path
+    this.headers = headers
+    this.body = request.body
+    this.streaming = streaming
+    this.resumeFiber = resume
+  }
+
+  // ------------------------------------------------------------------ from the pool
+
+  begin(now: number): void {
+    this.requestDeadline = this.host.limits.request?.arm(this, "request", now)
+  }
+
+  queued(now: number): void {
+    this.phaseDeadline = this.host.limits.acquire?.arm(this, "acquire", now)
+  }
+
+  /** The pool has chosen a slot; the transport gets the exchange next. */
+  chosen(lane: Lane, now: number): void {
+    this.disarmPhase()
+    this.state = "chosen"
+    this.lane = lane
+    this.attempts++
+    this.attemptDeadline = this.host.limits.attempt?.arm(this, "attempt", now)
+  }
+
+  /** The caller is gone. */
+  interrupt(): void {
+    this.resumeFiber = undefined
+    this.abort()
+  }
+
+  /** Nobody reads the body: keeps the connection when little is left, or else aborts. */
+  discard(): void {
+    if (this.state !== "body") this.abort()
+    else this.response?.discard()
+  }
+
+  /** The garbage collector found the response. */
+  abandon(): void {
+    if (this.state !== "body" || this.response === undefined || this.response.wanted) return
+    this.host.abandoned(this)
+    this.abort()
+  }
+
+  /** Ends it as far as it has come, with that error. */
+  fail(error: PoolError.PoolError): void {
+    if (this.state === "done") return
+    const { control, lane, state } = this
+    this.settle(error)
+    if (state === "waiting") this.host.leave(this)
+    else if (state === "chosen") lane?.cancel(this)
+    else control?.abort(aborted)
+    this.finish(lane)
+  }
+
+  /** Whether a fiber waits for it: for the response, or for its body. */
+  get attended(): boolean {
+    return this.resumeFiber !== undefined || this.response?.hasReader === true
+  }
+
+  // ------------------------------------------------------------------ from the body
+
+  pause(): void {
+    this.control?.pause()
+    // A reader that is slow, or has not come yet, is not a server that is silent.
+    this.disarmPhase()
+  }
+
+  resume(): void {
+    this.control?.resume()
+    this.watchBody()
+  }
+
+  abort(): void {
+    if (this.state === "done") return
+    const { control, lane, state } = this
+    this.state = "done"
+    if (state === "body") this.response?.fail(this.decodeError("its reader was interrupted before the end", undefined))
+    if (state === "waiting") this.host.leave(this)
+    else if (state === "chosen") lane?.cancel(this)
+    else control?.abort(aborted)
+    this.finish(lane)
+  }
+
+  // ------------------------------------------------------------------ from the transport
+
+  onRequestStart(control: Control): void {
+    if (this.state !== "chosen") throw cancelled
+    this.state = "sent"
+    this.control = control
+    this.reused = this.lane !== undefined && this.lane.begun() > 0
+  }
+
+  onRequestSent(): void {
+    this.writtenWhole = true
+    if (this.state === "sent") {
+      this.phaseDeadline = this.host.limits.headers?.arm(this, "headers", this.host.timers.now())
+    }
+  }
+
+  onResponseStarted(): void {
+    this.responseBegun = true
+  }
+
+  onResponseStart(_control: Control, status: number, headers: RawHeaders): void {
+    if (status < 200 || this.state !== "sent") return
+    this.disarmPhase()
+    this.state = "body"
+    this.status = status
+    this.rawHeaders = headers
+    this.response = new Body(this, this.host.bodyBufferSize)
+    this.lane?.answered()
+    if (this.streaming || isEventStream(headers)) this.disarmRequest()
+    wakeups.add(this)
+  }
+
+  onResponseData(_control: Control, chunk: Uint8Array): void {
+    if (this.state !== "body") return
+    if (this.phaseDeadline !== undefined) this.phaseDeadline.restart()
+    this.response?.push(chunk)
+  }
+
+  onResponseEnd(): void {
+    if (this.state !== "body") return
+    this.state = "done"
+    this.response?.end()
+    this.finish(this.lane)
+  }
+
+  onResponseError(_control: Control | null, error: Error): void {
+    const { lane, state } = this
+    if (state === "done" || lane === undefined) return
+    const failure = lane.classify(error)
+    if (failure._tag === "Broken" && this.mayReplay()) {
+      this.replayed = true
+      this.disarmPhase()
+      this.control = undefined
+      this.writtenWhole = false
+      this.state = "chosen"
+      lane.resend(this)
+      return
+    }
+    if (failure._tag === "Connect" || failure._tag === "ConnectTimeout" || failure._tag === "Broken") {
+      lane.failed(failure)
+    }
+    this.settle(this.errorOf(failure))
+    this.finish(lane)
+  }
+
+  expired(kind: Kind, millis: number): void {
+    // The deadline has left its line by itself.
+    if (kind === "request") this.requestDeadline = undefined
+    else if (kind === "attempt") this.attemptDeadline = undefined
+    else this.phaseDeadline = undefined
+    if (kind === "acquire") {
+      this.fail(this.host.saturated(this, "acquireTimeout", millis))
+      return
+    }
+    this.host.counters.timeouts++
+    this.fail(
+      new PoolError.TimeoutError({
+        request: this.info,
+        attempts: this.attempts,
+        phase: kind,
+        timeout: Duration.millis(millis),
+        address: this.lane?.address
+      })
+    )
+  }
+
+  // ------------------------------------------------------------------ to the fiber
+
+  wake(): void {
+    const resume = this.resumeFiber
+    if (resume === undefined) return
+    this.resumeFiber = undefined
+    if (this.response === undefined) {
+      resume(Exit.fail(this.error!))
+      return
+    }
+    const response = new Response(this, this.response)
+    if (this.state === "body") {
+      this.watchBody()
+      unread.register(response, this)
+    }
+    if (this.host.failOnStatus && this.status >= 400) {
+      resume(Exit.fail(new PoolError.ResponseError({ request: this.info, attempts: this.attempts, response })))
+    } else {
+      resume(Exit.succeed(response))
+    }
+  }
+
+  get info(): PoolError.RequestInfo {
+    return PoolError.requestInfo(this.method, this.host.origin + this.path)
+  }
+
+  decodeError(reason: string, cause: unknown): PoolError.PoolError {
+    return new PoolError.DecodeError({ request: this.info, attempts: this.attempts, reason, cause })
+  }
+
+  // ------------------------------------------------------------------ private
+
+  /** Gives everything back. The only place that does. */
+  private finish(lane: Lane | undefined): void {
+    this.state = "done"
+    this.disarmPhase()
+    this.disarmRequest()
+    this.attemptDeadline?.disarm()
+    this.attemptDeadline = undefined
+    this.control = undefined
+    this.lane = undefined
+    this.onDone?.()
+    this.host.ended(this, lane)
+  }
+
+  private settle(error: PoolError.PoolError): void {
+    this.state = "done"
+    this.host.counters.failures++
+    if (this.response !== undefined) {
+      this.response.fail(error)
+      return
+    }
+    this.error = error
+    wakeups.add(this)
+  }
+
+  private watchBody(): void {
+    if (this.state === "body" && this.phaseDeadline === undefined && this.response?.isPaused === false) {
+      this.phaseDeadline = this.host.limits.bodyIdle?.arm(this, "bodyIdle", this.host.timers.now())
+    }
+  }
+
+  private disarmPhase(): void {
+    this.phaseDeadline?.disarm()
+    this.phaseDeadline = undefined
+  }
+
+  private disarmRequest(): void {
+    this.requestDeadline?.disarm()
+    this.requestDeadline = undefined
+  }
+
+  /**
+   * A kept-alive connection that dies before the first byte of a response was, nearly always, closed by the server while
+   * it was idle. Sending again is allowed where sending twice is (RFC 9112 §9.3.1), or where nothing was sent.
+   */
+  private mayReplay(): boolean {
+    if (this.replayed || this.responseBegun) return false
+    if (this.state === "chosen") return true
+    if (!this.reused || !idempotent.has(this.method)) return false
+    return this.body._tag !== "Stream" && !(this.body._tag === "Raw" && isOneShot(this.body.body))
+  }
+
+  private errorOf(failure: Failure): PoolError.PoolError {
+    const request = this.info
+    const { attempts } = this
+    switch (failure._tag) {
+      case "Connect":
+        return new PoolError.ConnectError({
+          request,
+          attempts,
+          phase: failure.phase,
+          sent: this.control !== undefined,
+          address: failure.address,
+          elapsed: Duration.millis(failure.millis),
+          cause: failure.cause
+        })
+      case "ConnectTimeout":
+        this.host.counters.timeouts++
+        return new PoolError.TimeoutError({
+          request,
+          attempts,
+          phase: failure.phase,
+          timeout: Duration.millis(failure.millis),
+          address: failure.address
+        })
+      case "Broken":
+        return new PoolError.ConnectError({
+          request,
+          attempts,
+          phase: this.writtenWhole ? "response" : "request",
+          sent: this.control !== undefined,
+          address: this.lane?.address,
+          cause: failure.cause
+        })
+      case "Protocol":
+        return new PoolError.DecodeError({ request, attempts, reason: failure.reason, cause: failure.cause })
+      case "Rejected":
+        return new PoolError.InvalidRequest({ request, attempts, reason: failure.reason, cause: failure.cause })
+    }
+  }
+}
+
+/** Responses that were handed out with their body still on the way. The exchange never refers to its response. */
+const unread = new FinalizationRegistry<Exchange>((exchange) => exchange.abandon())
+
+const isEventStream = (headers: RawHeaders): boolean => {
+  const type = headers["content-type"]
+  return typeof type === "string" && type.startsWith("text/event-stream")
+}
+
+/** Bodies that are used up by being sent. */
+const isOneShot = (body: unknown): boolean =>
+  typeof body === "object" &&
+  body !== null &&
+  (Symbol.asyncIterator in body || body instanceof ReadableStream)

@@ -1,0 +1,322 @@
+/**
+ * One origin in a pool: its lanes, its waiting line, its limits and its counters. Small until it is used.
+ *
+ * Slots are busy per host: a host that hangs keeps its own connections and never those of another.
+ */
+import * as Effect from "effect/Effect"
+import * as Ref from "effect/Ref"
+import type { Timers, Transport } from "../Connector.ts"
+import type { HostStats } from "../Host.ts"
+import type { ResolvedHost } from "../PoolConfig.ts"
+import * as PoolError from "../PoolError.ts"
+import type { PoolEvent } from "../PoolEvent.ts"
+import type { Candidates } from "../Selection.ts"
+import type { Limit } from "./deadlines.ts"
+import type { Exchange, Kind } from "./exchange.ts"
+import { Lane } from "./lane.ts"
+import { Line } from "./line.ts"
+import type { PoolState } from "./state.ts"
+
+export interface Limits {
+  readonly acquire: Limit<Kind> | undefined
+  readonly headers: Limit<Kind> | undefined
+  readonly bodyIdle: Limit<Kind> | undefined
+  readonly attempt: Limit<Kind> | undefined
+  readonly request: Limit<Kind> | undefined
+}
+
+export class Counters {
+  requests = 0
+  responses = 0
+  failures = 0
+  timeouts = 0
+  saturated = 0
+  staleRetries = 0
+  abandoned = 0
+  ejections = 0
+  connectionsOpened = 0
+  connectionsClosed = 0
+}
+
+export class Host implements Candidates {
+  readonly pool: PoolState
+  readonly origin: string
+  readonly cursor: Ref.Ref<number> = Ref.makeUnsafe(0)
+  readonly counters = new Counters()
+  config: ResolvedHost
+  limits: Limits
+  lastUsed = 0
+  active = 0
+
+  private lanes: Array<Lane | undefined> = []
+  private readonly line = new Line<Exchange>()
+  /** Lanes that a request could have now. */
+  private free: number
+  private ejectedNow = 0
+  /** How many wait for a certain slot, in that lane's own line. */
+  private fixedWaiting = 0
+  private serving = false
+
+  constructor(pool: PoolState, origin: string, config: ResolvedHost) {
+    this.pool = pool
+    this.origin = origin
+    this.config = config
+    this.limits = pool.limitsOf(config)
+    this.free = pool.config.size
+  }
+
+  get timers(): Timers {
+    return this.pool.timers
+  }
+  get bodyBufferSize(): number {
+    return this.pool.config.bodyBufferSize
+  }
+  get failOnStatus(): boolean {
+    return this.pool.config.failOnStatus
+  }
+  get maxRequestsPerConnection(): number {
+    return this.pool.config.maxRequestsPerConnection
+  }
+  get idle(): boolean {
+    return this.active === 0
+  }
+
+  configure(config: ResolvedHost): void {
+    this.config = config
+    this.limits = this.pool.limitsOf(config)
+  }
+
+  // ------------------------------------------------------------------ candidates
+
+  get size(): number {
+    return this.pool.config.size
+  }
+  get random(): () => number {
+    return this.pool.random
+  }
+  isFree(slot: number): boolean {
+    const lane = this.lanes[slot]
+    return lane === undefined || lane.free
+  }
+  requests(slot: number): number {
+    return this.lanes[slot]?.requests ?? 0
+  }
+
+  lane(slot: number): Lane {
+    let lane = this.lanes[slot]
+    if (lane === undefined) {
+      // Filled from the front: an array with holes is slow for ever.
+      while (this.lanes.length < slot) this.lanes.push(undefined)
+      lane = new Lane(this, slot)
+      this.lanes[slot] = lane
+    }
+    return lane
+  }
+
+  existingLanes(): ReadonlyArray<Lane> {
+    return this.lanes.filter((lane) => lane !== undefined)
+  }
+
+  // ------------------------------------------------------------------ the way of a request
+
+  /** Gives the exchange a slot, or a place in the line. */
+  submit(exchange: Exchange, wantedSlot: number, now: number): void {
+    this.active++
+    this.lastUsed = now
+    this.counters.requests++
+    exchange.begin(now)
+    if (wantedSlot === -1) {
+      if (this.free > 0 && this.line.head === undefined) {
+        const slot = this.pool.pick(this)
+        if (slot !== -1) {
+          this.start(this.lane(slot), exchange, now)
+          return
+        }
+      }
+      this.enqueue(this.line, exchange, now)
+      return
+    }
+    const lane = this.lane(wantedSlot)
+    // Even an ejected one: the caller wants this slot and no other.
+    if (lane.exchange === undefined && lane.line.head === undefined) this.start(lane, exchange, now)
+    else if (this.enqueue(lane.line, exchange, now)) this.fixedWaiting++
+  }
+
+  private enqueue(line: Line<Exchange>, exchange: Exchange, now: number): boolean {
+    if (this.pool.waiting >= this.pool.config.maxWaiting) {
+      exchange.fail(this.saturated(exchange, "maxWaiting", this.pool.config.maxWaiting))
+      return false
+    }
+    this.pool.waiting++
+    exchange.line = line
+    line.push(exchange)
+    exchange.queued(now)
+    return true
+  }
+
+  /** Takes a waiting exchange out of its line. */
+  leave(exchange: Exchange): void {
+    if (exchange.line === undefined) return
+    exchange.line.remove(exchange)
+    if (exchange.line !== this.line) this.fixedWaiting--
+    exchange.line = undefined
+    this.pool.waiting--
+  }
+
+  private start(lane: Lane, exchange: Exchange, now: number): void {
+    if (!lane.ejected) this.free--
+    lane.start(exchange, now)
+  }
+
+  /** An exchange is over; its lane, if it had one, serves the next. */
+  ended(exchange: Exchange, lane: Lane | undefined): void {
+    this.active--
+    if (exchange.response !== undefined) this.counters.responses++
+    if (lane !== undefined) {
+      lane.release()
+      if (!lane.ejected) this.free++
+      if (this.pool.waiting > 0) this.serve(lane)
+    }
+    if (this.pool.closing) this.pool.checkDrained()
+  }
+
+  /**
+   * Starts waiting requests while there are slots; `released` is the one that has just become free, if any. A loop, not a
+   * recursion: a start may fail, and so end, at once.
+   */
+  private serve(released: Lane | undefined): void {
+    if (this.serving) return
+    this.serving = true
+    let hint = released
+    while (this.serveOne(hint)) hint = undefined
+    this.serving = false
+  }
+
+  private serveOne(hint: Lane | undefined): boolean {
+    if (this.fixedWaiting > 0) {
+      for (const lane of this.lanes) {
+        const first = lane?.line.head
+        if (lane !== undefined && first !== undefined && lane.exchange === undefined) {
+          this.serveWith(lane, first)
+          return true
+        }
+      }
+    }
+    const first = this.line.head
+    if (first === undefined || this.free === 0) return false
+    if (hint?.free === true) {
+      this.serveWith(hint, first)
+      return true
+    }
+    const slot = this.pool.pick(this)
+    if (slot === -1) return false
+    this.serveWith(this.lane(slot), first)
+    return true
+  }
+
+  private serveWith(lane: Lane, exchange: Exchange): void {
+    this.leave(exchange)
+    this.start(lane, exchange, this.timers.now())
+  }
+
+  // ------------------------------------------------------------------ what happens to lanes
+
+  open(lane: Lane): Transport {
+    return this.pool.connector.open({
+      slot: lane.index,
+      origin: this.origin,
+      options: this.pool.config.connection,
+      observer: lane,
+      timers: this.pool.timers
+    })
+  }
+
+  connected(lane: Lane, millis: number): void {
+    this.counters.connectionsOpened++
+    this.emit({ _tag: "ConnectionOpened", origin: this.origin, slot: lane.index, address: lane.address, millis })
+  }
+
+  disconnected(lane: Lane, reason: string, _millis: number): void {
+    this.counters.connectionsClosed++
+    this.emit({ _tag: "ConnectionClosed", origin: this.origin, slot: lane.index, reason })
+  }
+
+  staleRetry(lane: Lane): void {
+    this.counters.staleRetries++
+    this.emit({ _tag: "StaleRetry", origin: this.origin, slot: lane.index })
+  }
+
+  abandoned(exchange: Exchange): void {
+    this.counters.abandoned++
+    this.emit({ _tag: "BodyAbandoned", origin: this.origin, slot: exchange.lane?.index ?? -1 })
+  }
+
+  mayEject(): boolean {
+    return (this.ejectedNow + 1) * 2 <= this.size
+  }
+
+  /** Called while the lane is busy, so it does not count as free already. */
+  ejected(lane: Lane, millis: number, reason: string): void {
+    this.ejectedNow++
+    this.counters.ejections++
+    this.emit({ _tag: "SlotEjected", origin: this.origin, slot: lane.index, millis, reason })
+  }
+
+  restored(lane: Lane): void {
+    this.ejectedNow--
+    if (lane.exchange === undefined) this.free++
+    this.emit({ _tag: "SlotRestored", origin: this.origin, slot: lane.index })
+    this.serve(lane)
+  }
+
+  saturated(exchange: Exchange, reason: PoolError.PoolSaturated["reason"], limit: number): PoolError.PoolError {
+    this.counters.saturated++
+    this.pool.reportSaturation(this.origin, reason)
+    return new PoolError.PoolSaturated({
+      request: exchange.info,
+      attempts: 0,
+      reason,
+      limit,
+      waiting: this.pool.waiting
+    })
+  }
+
+  private emit(event: PoolEvent): void {
+    this.pool.emit(event)
+  }
+
+  // ------------------------------------------------------------------ reading and closing
+
+  exchanges(): ReadonlyArray<Exchange> {
+    const found: Array<Exchange> = []
+    const walk = (line: Line<Exchange>) => {
+      for (let e = line.head; e !== undefined; e = e.next) found.push(e)
+    }
+    walk(this.line)
+    for (const lane of this.existingLanes()) {
+      walk(lane.line)
+      if (lane.exchange !== undefined) found.push(lane.exchange)
+    }
+    return found
+  }
+
+  waiting(): number {
+    return this.existingLanes().reduce((sum, lane) => sum + lane.line.size, this.line.size)
+  }
+
+  stats(): HostStats {
+    const waiting = this.waiting()
+    return {
+      origin: this.origin,
+      ...this.counters,
+      active: this.active - waiting,
+      waiting,
+      ejected: this.ejectedNow,
+      connectionsOpen: this.existingLanes().filter((lane) => lane.open).length
+    }
+  }
+
+  close(): Effect.Effect<void> {
+    return Effect.forEach(this.existingLanes(), (lane) => lane.close(), { concurrency: "unbounded", discard: true })
+  }
+}

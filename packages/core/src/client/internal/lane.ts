@@ -1,0 +1,132 @@
+/**
+ * What a slot is for one host: at most one connection, at most one exchange on it.
+ *
+ * States, each a combination of two fields: *free* (`exchange` undefined, not ejected), *busy* (`exchange` set), *ejected*
+ * (`ejectedUntil` ahead; it is passed over while it rests). The connection's life is apart from that: it is made when
+ * first needed, and survives exchanges.
+ */
+import * as Effect from "effect/Effect"
+import type { Failure, Observer, Transport } from "../Connector.ts"
+import type { Exchange } from "./exchange.ts"
+import type { Host } from "./host.ts"
+import { Line } from "./line.ts"
+
+export class Lane implements Observer {
+  readonly host: Host
+  readonly index: number
+  exchange: Exchange | undefined = undefined
+  /** Requests that wait for this very slot. */
+  readonly line = new Line<Exchange>()
+  address: string | undefined = undefined
+  open = false
+  requests = 0
+  ejected = false
+
+  private transport: Transport | undefined = undefined
+  /** Requests on the current connection. */
+  private served = 0
+  private openedAt = 0
+  private retireAt = Infinity
+  private retiring = false
+  private failuresInARow = 0
+  private ejections = 0
+  private cancelRestore: (() => void) | undefined = undefined
+
+  constructor(host: Host, index: number) {
+    this.host = host
+    this.index = index
+  }
+
+  get free(): boolean {
+    return this.exchange === undefined && !this.ejected
+  }
+
+  // ------------------------------------------------------------------ from the host
+
+  start(exchange: Exchange, now: number): void {
+    this.exchange = exchange
+    this.requests++
+    exchange.chosen(this, now)
+    this.transport ??= this.host.open(this)
+    if (this.open && (now >= this.retireAt || this.served >= this.host.maxRequestsPerConnection)) {
+      this.retiring = true
+      this.transport.retire()
+    }
+    this.transport.send(exchange)
+  }
+
+  release(): void {
+    this.exchange = undefined
+  }
+
+  close(): Effect.Effect<void> {
+    this.cancelRestore?.()
+    this.cancelRestore = undefined
+    return this.transport === undefined ? Effect.void : this.transport.close
+  }
+
+  // ------------------------------------------------------------------ from the exchange
+
+  cancel(exchange: Exchange): void {
+    this.transport?.cancel(exchange)
+  }
+
+  resend(exchange: Exchange): void {
+    this.host.staleRetry(this)
+    this.transport?.send(exchange)
+  }
+
+  classify(error: Error): Failure {
+    return this.transport === undefined
+      ? { _tag: "Broken", cause: error }
+      : this.transport.classify(error)
+  }
+
+  /** A request is being written; how many were before it on this connection. */
+  begun(): number {
+    return this.served++
+  }
+
+  answered(): void {
+    this.failuresInARow = 0
+    this.ejections = 0
+  }
+
+  /** The connection could not be made, or broke under a request. */
+  failed(failure: Failure): void {
+    const { ejection } = this.host.pool.config
+    if (ejection === undefined || ++this.failuresInARow < ejection.failures || !this.host.mayEject()) return
+    this.failuresInARow = 0
+    this.ejections++
+    this.ejected = true
+    const millis = Math.min(ejection.base * this.ejections, ejection.max)
+    this.host.ejected(this, millis, failure._tag)
+    this.cancelRestore = this.host.timers.after(millis, () => {
+      this.cancelRestore = undefined
+      this.ejected = false
+      this.host.restored(this)
+    })
+  }
+
+  // ------------------------------------------------------------------ from the transport
+
+  connected(info: { readonly address: string | undefined; readonly millis: number }): void {
+    const { maxConnectionAge } = this.host.pool.config
+    const now = this.host.timers.now()
+    this.open = true
+    this.served = 0
+    this.address = info.address
+    this.openedAt = now
+    // ± 10 %, so that connections made together are not renewed together.
+    this.retireAt = now + maxConnectionAge * (0.9 + 0.2 * this.host.random())
+    this.host.connected(this, info.millis)
+  }
+
+  disconnected(reason: string): void {
+    if (!this.open) return
+    this.open = false
+    const why = this.retiring ? "retired" : reason
+    this.retiring = false
+    this.host.disconnected(this, why, this.host.timers.now() - this.openedAt)
+  }
+}

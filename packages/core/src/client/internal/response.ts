@@ -1,0 +1,252 @@
+/**
+ * A response of the pool, as every Effect library expects it.
+ *
+ * Nothing is parsed before it is asked for. A body that is complete when the fiber wakes (most are) is read without a
+ * wait. An interrupted reader aborts the exchange, so its slot is free at once.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Cookies from "effect/http/Cookies"
+import * as Headers from "effect/http/Headers"
+import * as HttpClientError from "effect/http/HttpClientError"
+import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
+import * as UrlParams from "effect/http/UrlParams"
+import * as Inspectable from "effect/Inspectable"
+import * as Option from "effect/Option"
+import { pipeArguments } from "effect/Pipeable"
+import type * as Schema from "effect/Schema"
+import type { Socket } from "effect/socket/Socket"
+import * as Stream from "effect/Stream"
+import type { DecompressFailure } from "../Connector.ts"
+import { isPoolError, type PoolError, toHttpClientError } from "../PoolError.ts"
+import type { Body } from "./body.ts"
+import type { Exchange } from "./exchange.ts"
+
+type ReadError = HttpClientError.HttpClientError
+
+export class Response extends Inspectable.Class implements HttpClientResponse.HttpClientResponse {
+  readonly [HttpClientResponse.TypeId]: typeof HttpClientResponse.TypeId = HttpClientResponse.TypeId
+  readonly [HttpIncomingMessage.TypeId]: typeof HttpIncomingMessage.TypeId = HttpIncomingMessage.TypeId
+  readonly #exchange: Exchange
+  readonly #body: Body
+  #headers: Headers.Headers | undefined = undefined
+
+  constructor(exchange: Exchange, body: Body) {
+    super()
+    this.#exchange = exchange
+    this.#body = body
+  }
+
+  get request(): HttpClientRequest {
+    return this.#exchange.request
+  }
+
+  get status(): number {
+    return this.#exchange.status
+  }
+
+  get url(): string {
+    return this.#exchange.host.origin + this.#exchange.path
+  }
+
+  get headers(): Headers.Headers {
+    return (this.#headers ??= parseHeaders(this.#exchange, this.#decoder !== undefined))
+  }
+
+  get cookies(): Cookies.Cookies {
+    const header = this.#exchange.rawHeaders["set-cookie"]
+    return header === undefined ? Cookies.empty : Cookies.fromSetCookie(header)
+  }
+
+  get remoteAddress(): Option.Option<string> {
+    return Option.none()
+  }
+
+  get stream(): Stream.Stream<Uint8Array, ReadError> {
+    return Stream.mapError(this.#decoded, (error) => this.#error(error))
+  }
+
+  get text(): Effect.Effect<string, ReadError> {
+    return Effect.map(this.#bytes, decodeText)
+  }
+
+  get json(): Effect.Effect<Schema.Json, ReadError> {
+    return Effect.flatMap(this.#bytes, (bytes) => {
+      const text = decodeText(bytes)
+      if (text === "") return Effect.succeed(null)
+      try {
+        return Effect.succeed(JSON.parse(text) as Schema.Json)
+      } catch (cause) {
+        return Effect.fail(this.#error(this.#exchange.decodeError("it is not JSON", cause)))
+      }
+    })
+  }
+
+  get arrayBuffer(): Effect.Effect<ArrayBuffer, ReadError> {
+    return Effect.map(this.#bytes, (bytes) => {
+      const copy = new ArrayBuffer(bytes.byteLength)
+      new Uint8Array(copy).set(bytes)
+      return copy
+    })
+  }
+
+  get urlParamsBody(): Effect.Effect<UrlParams.UrlParams, ReadError> {
+    // A leading question mark is data; URLSearchParams would drop it.
+    return Effect.map(this.#bytes, (bytes) =>
+      UrlParams.fromInput(new URLSearchParams(decodeText(bytes).replace(/^\?/, "%3F")))
+    )
+  }
+
+  get formData(): Effect.Effect<FormData, ReadError> {
+    return Effect.flatMap(this.arrayBuffer, (buffer) =>
+      Effect.tryPromise({
+        try: () =>
+          new globalThis.Response(buffer, { headers: { "content-type": this.headers["content-type"] ?? "" } }).formData(),
+        catch: (cause) => this.#error(this.#exchange.decodeError("it is not form data", cause))
+      })
+    )
+  }
+
+  get upgrade(): Effect.Effect<Socket, ReadError> {
+    return Effect.suspend(() =>
+      Effect.fail(
+        new HttpClientError.HttpClientError({
+          reason: new HttpClientError.StatusCodeError({
+            request: this.request,
+            response: this,
+            description: "a pool's connection is shared and cannot be handed over"
+          })
+        })
+      )
+    )
+  }
+
+  pipe() {
+    return pipeArguments(this, arguments)
+  }
+
+  toJSON(): unknown {
+    return HttpIncomingMessage.inspect(this, {
+      _id: "HttpClientResponse",
+      request: this.request.toJSON(),
+      status: this.status
+    })
+  }
+
+  // ------------------------------------------------------------------ private
+
+  /** What undoes the response's `content-encoding`; none when there is nothing to undo. */
+  get #decoder(): undefined | ReturnType<NonNullable<Exchange["host"]["pool"]["connector"]["decompress"]>> {
+    const encoding = this.#exchange.rawHeaders["content-encoding"]
+    if (encoding === undefined) return undefined
+    const { config, connector } = this.#exchange.host.pool
+    // A caller that asked for a coding itself wants the body as it is.
+    if (!config.decompress || "accept-encoding" in this.request.headers) return undefined
+    const codings = String(encoding).toLowerCase().split(",").map((coding) => coding.trim()).filter((coding) => coding !== "" && coding !== "identity")
+    return codings.length === 0 ? undefined : connector.decompress?.(codings, config.maxDecompressedSize)
+  }
+
+  get #decoded(): Stream.Stream<Uint8Array, PoolError | DecompressFailure> {
+    const raw = rawStream(this.#exchange, this.#body)
+    const decoder = this.#decoder
+    return decoder === undefined ? raw : decoder(raw)
+  }
+
+  get #bytes(): Effect.Effect<Uint8Array, ReadError> {
+    if (this.#exchange.rawHeaders["content-encoding"] !== undefined && this.#decoder !== undefined) {
+      return Effect.mapError(collectStream(this.#decoded), (error) => this.#error(error))
+    }
+    const body = this.#body
+    // Most bodies are here already.
+    if (body.ended) return Effect.sync(() => body.bytes())
+    return Effect.mapError(collect(this.#exchange, body), (error) => this.#error(error))
+  }
+
+  #error(error: PoolError | DecompressFailure): ReadError {
+    const poolError = isPoolError(error) ? error : this.#exchange.decodeError(error.reason, error.cause)
+    return toHttpClientError(poolError, this.request, this)
+  }
+}
+
+/** Waits for the end of the body and keeps all of it. */
+const collect = (exchange: Exchange, body: Body): Effect.Effect<Uint8Array, PoolError> =>
+  Effect.callback((resume) => {
+    body.collect()
+    if (body.mode === "streaming") {
+      resume(Effect.fail(exchange.decodeError("its body is being read as a stream", undefined)))
+      return
+    }
+    let undo = () => {}
+    const look = () => {
+      if (body.error !== undefined) resume(Exit.fail(body.error))
+      else if (body.ended) resume(Effect.sync(() => body.bytes()))
+      else undo = body.onChange(look)
+    }
+    look()
+    return Effect.sync(() => {
+      undo()
+      // Another reader may still want it.
+      if (!body.hasReader) exchange.abort()
+    })
+  })
+
+/** Chunk after chunk; the connection pauses while nobody takes them. Ends the exchange when left early. */
+const rawStream = (exchange: Exchange, body: Body): Stream.Stream<Uint8Array, PoolError> => {
+  const pull: Effect.Effect<readonly [Uint8Array, ...Array<Uint8Array>], PoolError | Cause.Done<void>> = Effect.callback(
+    (resume) => {
+      let undo = () => {}
+      const look = () => {
+        const [first, ...rest] = body.take()
+        if (first !== undefined) resume(Exit.succeed([first, ...rest]))
+        else if (body.error !== undefined) resume(Exit.fail(body.error))
+        else if (body.ended) resume(Cause.done())
+        else undo = body.onChange(look)
+      }
+      look()
+      return Effect.sync(() => undo())
+    }
+  )
+  return Stream.suspend(() => {
+    // What was collected before can be streamed again; what was streamed is gone.
+    if (body.mode === "collecting" && body.ended) return Stream.make(body.bytes())
+    if (body.mode === "streaming") {
+      return Stream.fail(exchange.decodeError("its body has been read as a stream already", undefined))
+    }
+    body.stream()
+    return Stream.ensuring(
+      Stream.fromPull(Effect.succeed(pull)),
+      Effect.sync(() => exchange.abort())
+    )
+  })
+}
+
+const collectStream = <E>(stream: Stream.Stream<Uint8Array, E>): Effect.Effect<Uint8Array, E> =>
+  Effect.map(Stream.runCollect(stream), (chunks) => {
+    const whole = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0))
+    let offset = 0
+    for (const chunk of chunks) {
+      whole.set(chunk, offset)
+      offset += chunk.length
+    }
+    return whole
+  })
+
+/** Decodes UTF-8 and drops a byte order mark, as the WHATWG decoder does. */
+const decoder = new TextDecoder()
+
+const decodeText = (bytes: Uint8Array): string => decoder.decode(bytes)
+
+const parseHeaders = (exchange: Exchange, decoded: boolean): Headers.Headers => {
+  const headers: Record<string, string> = {}
+  const raw = exchange.rawHeaders
+  for (const name in raw) {
+    // What they say is true of the body on the wire, not of the one that is handed out.
+    if (decoded && (name === "content-encoding" || name === "content-length")) continue
+    const value = raw[name]
+    if (value !== undefined) headers[name.toLowerCase()] = typeof value === "string" ? value : value.join(", ")
+  }
+  return Headers.fromRecordUnsafe(headers)
+}

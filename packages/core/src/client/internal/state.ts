@@ -1,0 +1,262 @@
+/**
+ * The pool itself: its hosts, its limits, its closing. One per pool, shared by all its hosts.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import * as PubSub from "effect/PubSub"
+import * as Random from "effect/Random"
+import type { Connector, Timers } from "../Connector.ts"
+import type { HostStats } from "../Host.ts"
+import type { PoolConfig, ResolvedHost } from "../PoolConfig.ts"
+import * as PoolError from "../PoolError.ts"
+import type { PoolEvent } from "../PoolEvent.ts"
+import * as Selection from "../Selection.ts"
+import * as BaseUrl from "./baseUrl.ts"
+import { Deadlines } from "./deadlines.ts"
+import { Exchange, type Kind, type Resume } from "./exchange.ts"
+import { Counters, Host, type Limits } from "./host.ts"
+import * as MakeTimers from "./timers.ts"
+
+/** How often a saturated pool says so. */
+const saturationInterval = 1000
+
+export class PoolState {
+  readonly config: PoolConfig
+  readonly connector: Connector
+  readonly services: Context.Context<never>
+  readonly timers: Timers
+  readonly random: () => number
+  readonly base: BaseUrl.Base | undefined
+  readonly hosts = new Map<string, Host>()
+  /** Settings given by name, before or after the host was first used. */
+  readonly hostConfigs: Map<string, ResolvedHost>
+  readonly events: PubSub.PubSub<PoolEvent>
+  /** Requests in all waiting lines. */
+  waiting = 0
+  closing = false
+
+  private readonly rule: Selection.Rule
+  private readonly askCompressed: boolean
+  private readonly deadlines: Deadlines<Kind>
+  private readonly limits = new WeakMap<ResolvedHost, Limits>()
+  /** What evicted hosts had counted. */
+  private readonly evicted = new Counters()
+  private saturationReportedAt = -Infinity
+  private onDrained: (() => void) | undefined = undefined
+
+  constructor(
+    config: PoolConfig,
+    connector: Connector,
+    services: Context.Context<never>,
+    events: PubSub.PubSub<PoolEvent>
+  ) {
+    this.config = config
+    this.connector = connector
+    this.services = services
+    this.events = events
+    this.timers = MakeTimers.make(services)
+    this.deadlines = new Deadlines(this.timers)
+    const random = Context.get(services, Random.Random)
+    this.random = () => random.nextDoubleUnsafe()
+    this.base = config.baseUrl === undefined ? undefined : BaseUrl.fromUrl(config.baseUrl)
+    this.hostConfigs = new Map(config.hosts)
+    this.rule = Selection.rule(config.selection)
+    this.askCompressed = config.decompress && connector.decompress !== undefined
+  }
+
+  // ------------------------------------------------------------------ the way of a request
+
+  /**
+   * Starts a request. `resume` is called in a later microtask, unless what comes back is an error: then never.
+   */
+  begin(
+    request: HttpClientRequest,
+    services: Context.Context<never>,
+    resume: Resume,
+    slot: number,
+    streaming: boolean
+  ): Exchange | PoolError.PoolError {
+    const target = BaseUrl.resolve(this.base, request)
+    if (target.origin === undefined) {
+      return new PoolError.InvalidRequest({
+        request: PoolError.requestInfo(request.method, request.url),
+        attempts: 0,
+        reason: target.reason
+      })
+    }
+    const { origin, path } = target
+    if (this.closing) {
+      return new PoolError.PoolClosed({ request: PoolError.requestInfo(request.method, origin + path), attempts: 0 })
+    }
+    const host = this.hosts.get(origin) ?? this.addHost(origin)
+    if (host === undefined) {
+      this.evicted.saturated++
+      this.reportSaturation(origin, "maxHosts")
+      return new PoolError.PoolSaturated({
+        request: PoolError.requestInfo(request.method, origin + path),
+        attempts: 0,
+        reason: "maxHosts",
+        limit: this.config.maxHosts,
+        waiting: this.waiting
+      })
+    }
+    const headers = outgoing(request, host.config.headers, this.askCompressed)
+    const wanted = slot === -1 && this.rule._tag === "Fixed" ? this.rule.slotOf(request, host) : slot
+    const exchange = new Exchange(host, request, path, headers, services, resume, streaming)
+    host.submit(exchange, wanted, this.timers.now())
+    return exchange
+  }
+
+  pick(host: Host): number {
+    return this.rule._tag === "Any" ? this.rule.pick(host) : -1
+  }
+
+  // ------------------------------------------------------------------ hosts
+
+  host(origin: string): Host | undefined {
+    return this.hosts.get(origin) ?? this.addHost(origin)
+  }
+
+  /** `undefined` when there are as many as may be, and all are busy. */
+  private addHost(origin: string): Host | undefined {
+    if (this.hosts.size >= this.config.maxHosts && !this.evictOne()) return undefined
+    const host = new Host(this, origin, this.hostConfigs.get(origin) ?? this.config.host)
+    this.hosts.set(origin, host)
+    this.emit({ _tag: "HostAdded", origin })
+    return host
+  }
+
+  private evictOne(): boolean {
+    let oldest: Host | undefined
+    for (const host of this.hosts.values()) {
+      if (host.idle && (oldest === undefined || host.lastUsed < oldest.lastUsed)) oldest = host
+    }
+    if (oldest === undefined) return false
+    this.hosts.delete(oldest.origin)
+    addUp(this.evicted, oldest.counters)
+    Effect.runForkWith(this.services)(oldest.close())
+    this.emit({ _tag: "HostEvicted", origin: oldest.origin })
+    return true
+  }
+
+  configureHost(origin: string, config: ResolvedHost): void {
+    this.hostConfigs.set(origin, config)
+    this.hosts.get(origin)?.configure(config)
+  }
+
+  limitsOf(config: ResolvedHost): Limits {
+    let limits = this.limits.get(config)
+    if (limits === undefined) {
+      limits = {
+        acquire: this.deadlines.limit(this.config.acquireTimeout),
+        headers: this.deadlines.limit(config.responseHeaderTimeout),
+        bodyIdle: this.deadlines.limit(config.bodyIdleTimeout),
+        attempt: this.deadlines.limit(config.attemptTimeout),
+        request: this.deadlines.limit(config.requestTimeout)
+      }
+      this.limits.set(config, limits)
+    }
+    return limits
+  }
+
+  // ------------------------------------------------------------------ events and counters
+
+  emit(event: PoolEvent): void {
+    PubSub.publishUnsafe(this.events, event)
+  }
+
+  reportSaturation(origin: string, reason: string): void {
+    const now = this.timers.now()
+    if (now - this.saturationReportedAt < saturationInterval) return
+    this.saturationReportedAt = now
+    this.emit({ _tag: "Saturated", origin, reason })
+  }
+
+  stats(): Omit<HostStats, "origin"> & { readonly hosts: number } {
+    const counters = new Counters()
+    addUp(counters, this.evicted)
+    let active = 0
+    let ejected = 0
+    let connectionsOpen = 0
+    for (const host of this.hosts.values()) {
+      addUp(counters, host.counters)
+      const stats = host.stats()
+      active += stats.active
+      ejected += stats.ejected
+      connectionsOpen += stats.connectionsOpen
+    }
+    return { ...counters, active, ejected, connectionsOpen, waiting: this.waiting, hosts: this.hosts.size }
+  }
+
+  // ------------------------------------------------------------------ closing
+
+  /** New requests fail; those under way get `drainTimeout`; then sockets are destroyed. */
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.closing = true
+    this.emit({ _tag: "Closing", active: this.exchanges().length })
+    return Effect.andThen(this.drained, Effect.suspend(() => this.destroy()))
+  })
+
+  checkDrained(): void {
+    if (this.onDrained !== undefined && !this.exchanges().some((exchange) => exchange.attended)) this.onDrained()
+  }
+
+  /** A response that nobody reads is not waited for. */
+  private readonly drained: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    if (!this.exchanges().some((exchange) => exchange.attended)) {
+      resume(Effect.void)
+      return
+    }
+    const cancel = this.timers.after(this.config.drainTimeout, () => this.onDrained?.())
+    this.onDrained = () => {
+      this.onDrained = undefined
+      cancel()
+      resume(Effect.void)
+    }
+  })
+
+  private destroy(): Effect.Effect<void> {
+    const left = this.exchanges()
+    for (const exchange of left) {
+      exchange.fail(new PoolError.PoolClosed({ request: exchange.info, attempts: 1 }))
+    }
+    this.deadlines.stop()
+    return Effect.forEach(this.hosts.values(), (host) => host.close(), { concurrency: "unbounded", discard: true }).pipe(
+      Effect.andThen(Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length })))
+    )
+  }
+
+  private exchanges(): ReadonlyArray<Exchange> {
+    return Array.from(this.hosts.values()).flatMap((host) => host.exchanges())
+  }
+}
+
+const addUp = (into: Counters, from: Counters): void => {
+  into.requests += from.requests
+  into.responses += from.responses
+  into.failures += from.failures
+  into.timeouts += from.timeouts
+  into.saturated += from.saturated
+  into.staleRetries += from.staleRetries
+  into.abandoned += from.abandoned
+  into.ejections += from.ejections
+  into.connectionsOpened += from.connectionsOpened
+  into.connectionsClosed += from.connectionsClosed
+}
+
+/** The request's headers over the host's defaults, flat, as the wire wants them. */
+const outgoing = (
+  request: HttpClientRequest,
+  defaults: ReadonlyArray<string>,
+  decompress: boolean
+): Array<string> => {
+  const { headers } = request
+  const flat: Array<string> = []
+  for (const name in headers) flat.push(name, headers[name]!)
+  for (let i = 0; i < defaults.length; i += 2) {
+    if (!(defaults[i]! in headers)) flat.push(defaults[i]!, defaults[i + 1]!)
+  }
+  if (decompress && !("accept-encoding" in headers)) flat.push("accept-encoding", "gzip, deflate, br, zstd")
+  return flat
+}

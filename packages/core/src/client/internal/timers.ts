@@ -1,0 +1,40 @@
+/**
+ * Time for the pool: `performance.now` and `setTimeout` while Effect's `Clock` is the real one, that `Clock` otherwise,
+ * so that a test that adjusts the `TestClock` moves every deadline of a pool.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { Timers } from "../Connector.ts"
+
+/** setTimeout fires at once when its delay does not fit in 31 bits. */
+const maxDelay = 0x7fff_ffff
+
+const real: Timers = {
+  now: () => performance.now(),
+  after: (millis, f) => {
+    const timer: unknown = setTimeout(f, Math.min(Math.ceil(millis), maxDelay))
+    // A deadline alone must not keep a process alive: what it guards (a socket, a fiber) does.
+    if (typeof timer === "object" && timer !== null && "unref" in timer && typeof timer.unref === "function") {
+      timer.unref()
+    }
+    return () => clearTimeout(timer as Parameters<typeof clearTimeout>[0])
+  }
+}
+
+const fromClock = (clock: Clock.Clock, services: Context.Context<never>): Timers => {
+  const fork = Effect.runForkWith(services)
+  return {
+    now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6,
+    after: (millis, f) => {
+      const fiber = fork(Effect.andThen(clock.sleep(Duration.millis(millis)), Effect.sync(f)))
+      return () => fiber.interruptUnsafe()
+    }
+  }
+}
+
+export const make = (services: Context.Context<never>): Timers => {
+  const clock = Context.get(services, Clock.Clock)
+  return clock === Context.get(Context.empty(), Clock.Clock) ? real : fromClock(clock, services)
+}

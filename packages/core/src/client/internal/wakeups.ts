@@ -1,0 +1,34 @@
+/**
+ * Wakes, in one microtask, every fiber whose response or chunk arrived in this turn.
+ *
+ * Never from inside a parser's callback: the woken fiber would run there, and what it does next (another request on the
+ * same connection) meets a parser that is not ready for it. Never later than the turn: a fiber that waits for the end of
+ * a body that waits for the fiber to read would wait for ever.
+ */
+export interface Sleeper {
+  readonly wake: () => void
+}
+
+let queue: Array<Sleeper> = []
+let spare: Array<Sleeper> = []
+
+const flush = (): void => {
+  const sleepers = queue
+  queue = spare
+  spare = sleepers
+  for (let i = 0; i < sleepers.length; i++) {
+    try {
+      sleepers[i]!.wake()
+    } catch (defect) {
+      // One sleeper's defect must not leave the others asleep, nor be lost.
+      queueMicrotask(() => {
+        throw defect
+      })
+    }
+  }
+  sleepers.length = 0
+}
+
+export const add = (sleeper: Sleeper): void => {
+  if (queue.push(sleeper) === 1) queueMicrotask(flush)
+}

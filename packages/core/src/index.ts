@@ -1,0 +1,8 @@
+export * as Connector from "./client/Connector.ts"
+export * as Host from "./client/Host.ts"
+export * as Pool from "./client/Pool.ts"
+export * as PoolConfig from "./client/PoolConfig.ts"
+export * as PoolError from "./client/PoolError.ts"
+export * as PoolEvent from "./client/PoolEvent.ts"
+export * as Selection from "./client/Selection.ts"
+export * as Slot from "./client/Slot.ts"

@@ -1,0 +1,327 @@
+/**
+ * The default connector on Node: one undici `Client` per slot and origin, driven by `dispatch`.
+ *
+ * The exchange of the pool is undici's dispatch handler: between undici's parser and the pool there is no Readable, no
+ * Promise and no AbortController. What undici would do with its own clocks and queues, the pool does: undici's timeouts
+ * are off, and it is given one request at a time.
+ *
+ * Connections are made here, not by undici, and *before* a request is handed over. So a request that is interrupted
+ * while its slot connects is simply forgotten, and the next one takes the connection.
+ *
+ * @since 0.1.0
+ */
+import {
+  Connector,
+  type Control,
+  type Exchange,
+  type Failure,
+  type RawHeaders,
+  type Target,
+  type Transport
+} from "@millrace/core/client/Connector"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { Socket } from "node:net"
+import { Readable } from "node:stream"
+import { type buildConnector, Client, type Dispatcher } from "undici"
+import * as RequestBody from "./internal/body.ts"
+import { decompress } from "./internal/decompress.ts"
+import { dial, type Dialed, DialError } from "./internal/dial.ts"
+import { type Proxy, proxyFor } from "./internal/proxy.ts"
+
+/**
+ * Provides the connector.
+ *
+ * ```ts
+ * import { Pool } from "@millrace/core"
+ * import { UndiciConnector } from "@millrace/node"
+ * import { Layer } from "effect"
+ *
+ * export const layer = Pool.layer({ baseUrl: "http://localhost:8080" }).pipe(Layer.provide(UndiciConnector.layer))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Connector> = Layer.sync(Connector, () => ({
+  open: (target) => new UndiciTransport(target),
+  decompress
+}))
+
+/** How long before the end that a server announces (`Keep-Alive: timeout`) a connection is given up. */
+const keepAliveMargin = 1000
+/** setTimeout's limit; undici accepts no Infinity. */
+const forever = 0x7fff_ffff
+
+class UndiciTransport implements Transport {
+  readonly #target: Target
+  readonly #proxy: Proxy | undefined
+  #client: Client | undefined = undefined
+  /** The connection, as long as it lives. */
+  #socket: Socket | undefined = undefined
+  /** Whether undici has been given the connection. */
+  #given = false
+  /** What will be sent when the connection is made. */
+  #waiting: Exchange | undefined = undefined
+  #cancelDial: (() => void) | undefined = undefined
+  #cancelIdle: (() => void) | undefined = undefined
+
+  constructor(target: Target) {
+    this.#target = target
+    this.#proxy = proxyFor(target)
+  }
+
+  send(exchange: Exchange): void {
+    if (this.#socket !== undefined && !this.#socket.destroyed) {
+      this.#dispatch(exchange)
+      return
+    }
+    this.#waiting = exchange
+    if (this.#cancelDial === undefined) this.#dial(this.#connected)
+  }
+
+  cancel(exchange: Exchange): void {
+    if (this.#waiting === exchange) this.#waiting = undefined
+  }
+
+  retire(): void {
+    this.#socket?.destroy()
+  }
+
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.#waiting = undefined
+    this.#cancelDial?.()
+    this.#cancelIdle?.()
+    const socket = this.#socket
+    const client = this.#client
+    if (!this.#given) socket?.destroy()
+    return Effect.andThen(
+      client === undefined ? Effect.void : Effect.promise(() => client.destroy()),
+      closed(socket)
+    )
+  })
+
+  classify(error: Error): Failure {
+    return classify(error)
+  }
+
+  // ------------------------------------------------------------------ connecting
+
+  #dial(done: (result: Dialed | DialError) => void): void {
+    this.#cancelDial = dial(this.#target, (result) => {
+      this.#cancelDial = undefined
+      if (!(result instanceof DialError)) this.#adopt(result)
+      done(result)
+    })
+  }
+
+  readonly #connected = (result: Dialed | DialError): void => {
+    const exchange = this.#waiting
+    this.#waiting = undefined
+    if (exchange !== undefined) {
+      if (result instanceof DialError) exchange.onResponseError(null, result)
+      else this.#dispatch(exchange)
+    } else if (this.#socket !== undefined) {
+      // Whoever wanted it is gone: keep it for the next, but not for ever.
+      const socket = this.#socket
+      this.#cancelIdle = this.#target.timers.after(this.#target.options.idleConnectionTimeout, () => socket.destroy())
+    }
+  }
+
+  #adopt({ address, millis, socket }: Dialed): void {
+    this.#socket = socket
+    this.#given = false
+    socket.once("close", () => {
+      if (this.#socket === socket) this.#socket = undefined
+      this.#target.observer.disconnected(reasonOf(socket))
+    })
+    this.#target.observer.connected({ address, millis })
+  }
+
+  /** undici asks for a connection: it gets the one that is ready, or, when that died meanwhile, a new one. */
+  readonly #connect = (_options: unknown, callback: buildConnector.Callback): void => {
+    const socket = this.#socket
+    if (socket !== undefined && !socket.destroyed && !this.#given) {
+      this.#given = true
+      // undici does not look at its queue again when it is called back at once.
+      queueMicrotask(() => callback(null, socket))
+      return
+    }
+    this.#dial((result) => {
+      if (result instanceof DialError) {
+        callback(result, null)
+        return
+      }
+      this.#given = true
+      callback(null, result.socket)
+    })
+  }
+
+  // ------------------------------------------------------------------ sending
+
+  #dispatch(exchange: Exchange): void {
+    this.#cancelIdle?.()
+    this.#cancelIdle = undefined
+    const { body } = exchange
+    if (body._tag === "Empty") this.#hand(exchange, exchange.headers, null, exchange)
+    else if (body._tag === "Uint8Array") this.#hand(exchange, exchange.headers, body.text ?? body.body, exchange)
+    else this.#dispatchBody(exchange)
+  }
+
+  #dispatchBody(exchange: Exchange): void {
+    const encoded = RequestBody.encode(exchange.body, exchange.services)
+    if (encoded instanceof Error) {
+      exchange.onResponseError(null, encoded)
+      return
+    }
+    const headers = [...exchange.headers]
+    const add = (name: string, value: string | number | undefined) => {
+      if (value !== undefined && !headers.some((header, i) => i % 2 === 0 && header.toLowerCase() === name)) {
+        headers.push(name, String(value))
+      }
+    }
+    add("content-type", encoded.contentType)
+    add("content-length", encoded.contentLength)
+    const { body } = encoded
+    // A Readable, as undici destroys it as soon as the connection is gone; an iterable it leaves waiting for its source.
+    const source =
+      typeof body === "object" && body !== null && Symbol.asyncIterator in body && !(body instanceof Readable)
+        ? Readable.from(body, { objectMode: false })
+        : body
+    this.#hand(exchange, headers, source, new Uploading(exchange, encoded.cancel))
+  }
+
+  #hand(
+    exchange: Exchange,
+    headers: Array<string>,
+    body: NonNullable<Dispatcher.DispatchOptions["body"]> | null,
+    handler: Dispatcher.DispatchHandler
+  ): void {
+    this.#client ??= this.#makeClient()
+    const options: Dispatcher.DispatchOptions = { method: exchange.method, path: exchange.path, headers, body }
+    // undici closes the connection after a HEAD unless it is told not to.
+    if (exchange.method === "HEAD") options.reset = false
+    const proxy = this.#proxy
+    if (proxy !== undefined && this.#target.origin.startsWith("http:")) {
+      options.path = this.#target.origin + exchange.path
+      if (proxy.authorization !== undefined) {
+        options.headers = [...headers, "proxy-authorization", proxy.authorization]
+      }
+    }
+    this.#client.dispatch(options, handler)
+  }
+
+  #makeClient(): Client {
+    const { options, origin } = this.#target
+    return new Client(origin, {
+      allowH2: false,
+      pipelining: 1,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      maxHeaderSize: options.maxHeaderSize,
+      keepAliveTimeout: Math.min(options.idleConnectionTimeout, forever),
+      keepAliveMaxTimeout: forever,
+      keepAliveTimeoutThreshold: keepAliveMargin,
+      connect: this.#connect
+    })
+  }
+}
+
+/** An exchange whose body is produced while it is sent: however it ends, its producer is told. */
+class Uploading implements Dispatcher.DispatchHandler {
+  readonly #exchange: Exchange
+  readonly #cancel: () => void
+  #control: Control | undefined = undefined
+
+  constructor(exchange: Exchange, cancel: () => void) {
+    this.#exchange = exchange
+    this.#cancel = cancel
+  }
+
+  onRequestStart(control: Dispatcher.DispatchController): void {
+    const cancel = this.#cancel
+    this.#control = {
+      abort(reason) {
+        control.abort(reason)
+        cancel()
+      },
+      pause: () => control.pause(),
+      resume: () => control.resume()
+    }
+    try {
+      this.#exchange.onRequestStart(this.#control)
+    } catch (error) {
+      cancel()
+      throw error
+    }
+  }
+
+  onRequestSent(): void {
+    this.#exchange.onRequestSent()
+  }
+
+  onResponseStarted(): void {
+    this.#exchange.onResponseStarted()
+  }
+
+  onResponseStart(control: Dispatcher.DispatchController, status: number, headers: RawHeaders): void {
+    this.#exchange.onResponseStart(this.#control ?? control, status, headers)
+  }
+
+  onResponseData(control: Dispatcher.DispatchController, chunk: Uint8Array): void {
+    this.#exchange.onResponseData(this.#control ?? control, chunk)
+  }
+
+  onResponseEnd(control: Dispatcher.DispatchController): void {
+    this.#cancel()
+    this.#exchange.onResponseEnd(this.#control ?? control)
+  }
+
+  onResponseError(_control: Dispatcher.DispatchController | null, error: Error): void {
+    this.#cancel()
+    this.#exchange.onResponseError(null, error)
+  }
+}
+
+const closed = (socket: Socket | undefined): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    if (socket === undefined || socket.closed) resume(Effect.void)
+    else socket.once("close", () => resume(Effect.void))
+  })
+
+const codeOf = (error: Error): string =>
+  "code" in error && typeof error.code === "string" ? error.code : error.message
+
+/** What a connection that has closed was closed by, in a word. */
+const reasonOf = (socket: Socket): string => {
+  const error = socket.errored
+  if (error === null) return "closed"
+  if (error.message === "socket idle timeout") return "idle"
+  if (error.message === "aborted") return "aborted"
+  if (error.message === "reset" || error.message === "other side closed") return "closed"
+  return codeOf(error)
+}
+
+const classify = (error: Error): Failure => {
+  if (error instanceof DialError) return error.failure
+  if (error instanceof RequestBody.RequestBodyError) return { _tag: "Rejected", reason: error.message, cause: error.cause }
+  const code = codeOf(error)
+  if (code.startsWith("HPE_")) {
+    return { _tag: "Protocol", reason: `it is not HTTP/1.1 (${error.message})`, cause: error }
+  }
+  switch (code) {
+    case "UND_ERR_HEADERS_OVERFLOW":
+      return { _tag: "Protocol", reason: "its headers are larger than `maxHeaderSize`", cause: error }
+    case "UND_ERR_RES_CONTENT_LENGTH_MISMATCH":
+      return { _tag: "Protocol", reason: "its body is not as long as `content-length` says", cause: error }
+    case "UND_ERR_INVALID_ARG":
+    case "UND_ERR_NOT_SUPPORTED":
+    case "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH":
+      return { _tag: "Rejected", reason: error.message, cause: error }
+    case "UND_ERR_SOCKET":
+      if (error.message === "bad response") {
+        return { _tag: "Protocol", reason: "the server answered 100 Continue, or an upgrade, without being asked", cause: error }
+      }
+  }
+  return { _tag: "Broken", cause: error }
+}

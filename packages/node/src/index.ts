@@ -1,0 +1,1 @@
+export * as UndiciConnector from "./UndiciConnector.ts"
