@@ -1,0 +1,67 @@
+/** The command line of the benchmark. Everything that is wrong with it is said at once. */
+import { parseArgs } from "node:util"
+import type { Plan } from "./Measure.ts"
+
+export type Command =
+  | { readonly _tag: "Help" }
+  | { readonly _tag: "Wrong"; readonly problems: ReadonlyArray<string> }
+  | {
+      readonly _tag: "Bench"
+      readonly json: boolean
+      readonly only: RegExp
+      /** A quick run shows that everything works; its figures are too rough to judge. */
+      readonly judged: boolean
+      readonly plan: Plan
+    }
+
+export const usage = `The benchmark: Millrace's bare pool beside its peers, on loopback.
+
+  npm run bench                     everything (about 4 minutes)
+  npm run bench -- --only get-64    one scenario
+
+  --only PATTERN    the scenarios and rows whose name matches (a regular expression)
+  --rounds N        turns of each contender in a scenario (5; at least 3)
+  --seconds S       length of a turn (1)
+  --quick           one short round, not judged
+  --json            print the result as one JSON object
+  --help            print this
+
+Exit status: 0 all floors are met, 1 one is not, 2 wrong arguments.
+`
+
+const quick: Plan = { rounds: 1, seconds: 0.2, warmUp: 0.3, leadIn: 0.05, memorySamples: 1 }
+
+export const parse = (args: ReadonlyArray<string>): Command => {
+  let values
+  try {
+    values = parseArgs({
+      args: [...args],
+      options: {
+        json: { type: "boolean", default: false },
+        quick: { type: "boolean", default: false },
+        help: { type: "boolean", short: "h", default: false },
+        rounds: { type: "string" },
+        seconds: { type: "string" },
+        only: { type: "string", default: "" }
+      }
+    }).values
+  } catch (error) {
+    return { _tag: "Wrong", problems: [(error as Error).message] }
+  }
+  if (values.help) return { _tag: "Help" }
+
+  const problems: Array<string> = []
+  const rounds = values.rounds === undefined ? 5 : Number(values.rounds)
+  if (!Number.isInteger(rounds) || rounds < 3 || rounds > 100) problems.push("--rounds must be a whole number from 3 to 100")
+  const seconds = values.seconds === undefined ? 1 : Number(values.seconds)
+  if (!(seconds >= 0.1 && seconds <= 60)) problems.push("--seconds must be a number from 0.1 to 60")
+  let only = /(?:)/
+  try {
+    only = new RegExp(values.only, "i")
+  } catch (error) {
+    problems.push(`--only: ${(error as Error).message}`)
+  }
+  if (problems.length > 0) return { _tag: "Wrong", problems }
+  const plan = values.quick ? quick : { rounds, seconds, warmUp: 1.5, leadIn: 0.1, memorySamples: 3 }
+  return { _tag: "Bench", json: values.json, only, judged: !values.quick, plan }
+}

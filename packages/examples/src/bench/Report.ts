@@ -1,0 +1,75 @@
+/** The table: at most 100 columns, readable without colour. */
+import type { Machine } from "./Machine.ts"
+import type { Measured, Row } from "./Measure.ts"
+import type { Check } from "./Verdict.ts"
+
+export const width = 100
+
+const widths = [29, 10, 7, 11, 8, 9, 7, 7, 7] as const
+
+const line = (cells: ReadonlyArray<string>): string =>
+  cells
+    .map((cell, i) => (i === 0 ? cell.slice(0, widths[0]).padEnd(widths[0]) : cell.padStart(widths[i] ?? 0)))
+    .join("")
+    .trimEnd()
+
+const number = (value: number, digits = 0): string =>
+  value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })
+
+const percent = (share: number, digits = 0): string => `${(share * 100).toFixed(digits)} %`
+
+const rate = (value: number): string => number(value, value < 1000 ? 1 : 0)
+
+const row = ({ contender, perSecond, ratio, p99, p99Ratio, gc, busy, serverBusy }: Row): string =>
+  line([
+    `  ${contender}`,
+    rate(perSecond.median),
+    ratio.median.toFixed(2),
+    `${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)}`,
+    p99 === null ? "" : p99.median.toFixed(1),
+    p99Ratio === null ? "" : p99Ratio.median.toFixed(2),
+    percent(gc, 1),
+    percent(busy),
+    percent(serverBusy)
+  ])
+
+const value = (check: Check, figure: number): string => {
+  switch (check.unit) {
+    case "ratio":
+      return figure.toFixed(2)
+    case "share":
+      return percent(figure, 1)
+    case "bytes":
+      return `${number(figure)} B`
+  }
+}
+
+const relations = { ">=": "≥", "<=": "≤", "<": "<" } as const
+
+const verdict = (check: Check): string =>
+  `  ${check.ok ? "ok   " : "BELOW"} ${check.id.padEnd(15)} ${value(check, check.value).padStart(8)} ${
+    relations[check.relation]
+  } ${value(check, check.bound).padEnd(7)}  ${check.says}`.trimEnd()
+
+export const head = ({ cpu, cores, memoryGiB, platform, node, date }: Machine, how: string): ReadonlyArray<string> => [
+  `Millrace benchmark, ${date}`,
+  `${cpu}, ${cores} cores, ${memoryGiB} GiB, ${platform}, Node ${node}`.slice(0, width),
+  how
+]
+
+export const scenario = ({ scenario, rows }: Measured): ReadonlyArray<string> => {
+  const p99 = scenario.timed ? ["p99 ms", "ratio"] : ["", ""]
+  return [
+    scenario.title,
+    line(["", scenario.work === "large" ? "files/s" : "req/s", "ratio", "min–max", ...p99, "gc", "load", "server"]),
+    ...rows.map(row)
+  ]
+}
+
+export const floors = (checks: ReadonlyArray<Check>): ReadonlyArray<string> => ["Floors", ...checks.map(verdict)]
+
+/** Why the run failed: the floors that were missed, by name. */
+export const missed = (checks: ReadonlyArray<Check>): string => {
+  const below = checks.filter(({ ok }) => !ok).map(({ id }) => id)
+  return below.length === 0 ? "All floors are met." : `Missed: ${below.join(", ")}.`
+}

@@ -1,0 +1,108 @@
+/**
+ * A load process: one contender, kept alive through its scenario, measured when it is told to.
+ *
+ * Why one process for each contender: in a shared one, the code of one contender changes how the engine compiles what
+ * they have in common (streams, promises, undici itself), its garbage is collected in another one's turn, and the order
+ * of the list decides. The processes take turns: at any time one of them works and the others hold idle connections.
+ */
+import { PerformanceObserver, performance } from "node:perf_hooks"
+import { contenders } from "./contenders/index.ts"
+import { drive } from "./Drive.ts"
+import { quantile } from "./Statistics.ts"
+import { works, type WorkName } from "./Work.ts"
+
+/** What a load process is started with. */
+export interface LoadArguments {
+  readonly contender: string
+  readonly origin: string
+  readonly work: WorkName
+  readonly callers: number
+  /** Take the time of every request: for latencies, and for rates of few long requests. */
+  readonly timed: boolean
+}
+
+/** What it is asked. */
+export interface LoadTurn {
+  readonly seconds: number
+}
+
+/** What it answers. */
+export interface LoadResult {
+  readonly requests: number
+  readonly perSecond: number
+  /** Milliseconds; `null` where requests are not timed. */
+  readonly p99: number | null
+  /** Share of time in garbage collection. */
+  readonly gc: number
+  /** Share of time in which this process worked. */
+  readonly busy: number
+}
+
+const run = async (args: LoadArguments): Promise<void> => {
+  const work = works[args.work]
+  const entry = contenders.find(({ name }) => name === args.contender)
+  if (entry === undefined) throw new Error(`no contender is called ${args.contender}`)
+  const contender = await entry.load()
+  const prepare = await contender(args.origin)
+  const send = prepare(work)
+
+  let collecting = 0
+  new PerformanceObserver((list) => {
+    for (const { duration } of list.getEntries()) collecting += duration
+  }).observe({ entryTypes: ["gc"] })
+
+  const measure = async ({ seconds }: LoadTurn): Promise<LoadResult> => {
+    const latencies: Array<number> = []
+    let running = true
+    let requests = 0
+    let last = 0
+    collecting = 0
+    const busy = performance.eventLoopUtilization()
+    const begin = performance.now()
+    const load = {
+      more: () => running,
+      start: args.timed ? () => performance.now() : () => 0,
+      end: args.timed
+        ? (started: number) => {
+            if (!running) return
+            last = performance.now()
+            latencies.push(last - started)
+            requests++
+          }
+        : () => {
+            requests++
+          }
+    }
+    let result: LoadResult | undefined
+    const timer = setTimeout(() => {
+      running = false
+      // Of few long requests, a part is under way when time is up: their rate ends at the last whole one.
+      const elapsed = (args.timed ? last : performance.now()) - begin
+      result = {
+        requests,
+        perSecond: (requests / elapsed) * 1000,
+        p99: args.timed ? quantile(latencies, 0.99) : null,
+        gc: collecting / elapsed,
+        busy: performance.eventLoopUtilization(busy).utilization
+      }
+    }, seconds * 1000)
+    try {
+      await drive(send, work, args.callers, load)
+    } finally {
+      clearTimeout(timer)
+    }
+    if (result === undefined) throw new Error("the callers stopped before the time was up")
+    return result
+  }
+
+  process.on("message", (turn: LoadTurn) => {
+    measure(turn).then(
+      (result) => process.send?.({ _tag: "Measured", result }),
+      (error: unknown) => process.send?.({ _tag: "Failed", message: String(error) })
+    )
+  })
+  process.send?.({ _tag: "Ready" })
+}
+
+process.on("disconnect", () => process.exit())
+await run(JSON.parse(process.argv[2] ?? "{}") as LoadArguments)

@@ -1,0 +1,85 @@
+/**
+ * The benchmark: `npm run bench`. Measures scenario by scenario, prints the tables, holds them against the floors.
+ */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Effect from "effect/Effect"
+import { type Command, parse, usage } from "./Arguments.ts"
+import { machine } from "./Machine.ts"
+import { type Measured, measureMemory, measureScenario, type Progress, startServer } from "./Measure.ts"
+import * as Report from "./Report.ts"
+import { memoryRows, scenarios } from "./Scenario.ts"
+import { type Check, judge, judgeMemory } from "./Verdict.ts"
+
+const print = (lines: ReadonlyArray<string>): Effect.Effect<void> =>
+  Effect.sync(() => process.stdout.write(`${lines.join("\n")}\n\n`))
+
+/** Where it stands, on one line of a terminal; in a log each step would be a line of noise. */
+const progress: Progress = (text) =>
+  Effect.sync(() => {
+    if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`)
+  })
+
+const clear = progress("")
+
+const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "Bench" }>) =>
+  Effect.gen(function* () {
+    const on = machine()
+    const chosen = scenarios.filter(({ id }) => only.test(id))
+    const rows = memoryRows.filter(({ id }) => only.test(id))
+    if (chosen.length + rows.length === 0) {
+      const names = [...scenarios, ...memoryRows].map(({ id }) => id)
+      process.stderr.write(`Nothing matches. There are: ${names.join(", ")}\n`)
+      return 2
+    }
+    const how = judged
+      ? `Medians of ${plan.rounds} rounds of ${plan.seconds} s, contenders in turn; ratio: round by round.`
+      : "A quick run: one short round; the figures are rough and not judged."
+    if (!json) yield* print(Report.head(on, how))
+
+    const server = yield* startServer
+    const measured: Array<Measured> = []
+    const checks: Array<Check> = []
+    for (const scenario of chosen) {
+      const result = yield* measureScenario(scenario, server, plan, progress)
+      measured.push(result)
+      checks.push(...judge(result))
+      yield* clear
+      if (!json) yield* print(Report.scenario(result))
+    }
+    for (const row of rows) {
+      yield* progress(row.title)
+      checks.push(judgeMemory(row, yield* measureMemory(row, server, plan)))
+      yield* clear
+    }
+
+    const ok = checks.every((check) => check.ok)
+    if (json) {
+      const scenarioRows = measured.map(({ scenario: { id, title, callers }, rows }) => ({ id, title, callers, rows }))
+      const report = { machine: on, plan, judged, ok, checks, scenarios: scenarioRows }
+      process.stdout.write(`${JSON.stringify(report, null, 2)}\n`)
+    } else {
+      yield* print([...Report.floors(checks), judged ? Report.missed(checks) : "Not judged: a quick run."])
+    }
+    return ok || !judged ? 0 : 1
+  }).pipe(
+    Effect.scoped,
+    Effect.catchTag("ChildError", (error) =>
+      Effect.sync(() => {
+        process.stderr.write(`\nThe benchmark could not run: ${error.message}\n`)
+        return 1
+      })
+    )
+  )
+
+const command = parse(process.argv.slice(2))
+switch (command._tag) {
+  case "Help":
+    process.stdout.write(usage)
+    break
+  case "Wrong":
+    process.stderr.write(`${command.problems.join("\n")}\n\n${usage}`)
+    process.exitCode = 2
+    break
+  case "Bench":
+    NodeRuntime.runMain(Effect.map(bench(command), (code) => void (process.exitCode = code)))
+}
