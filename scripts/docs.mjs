@@ -3,7 +3,8 @@
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
-import { fileURLToPath, pathToFileURL } from "node:url"
+import { fileURLToPath } from "node:url"
+import { hostFields, rows } from "../packages/core/src/client/internal/options.ts"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const file = join("docs", "options.md")
@@ -14,9 +15,7 @@ const code = (text) => (text === "" ? "" : `\`${text}\``)
 const table = (head, rows) =>
   [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.map(cell).join(" | ")} |`).join("\n")
 
-const optionsPage = async () => {
-  const source = join(root, "packages/core/src/client/internal/options.ts")
-  const { hostFields, rows } = await import(pathToFileURL(source).href)
+const optionsPage = () => {
   const options = rows.map(({ env, field, name }) => [
     code(name),
     code(`HTTP_CLIENT_${env}`),
@@ -70,8 +69,8 @@ under \`hosts\`: a pool never sends them to whatever host a request names.
 `
 }
 
-const main = async () => {
-  const page = await optionsPage()
+const main = () => {
+  const page = optionsPage()
   const target = join(root, file)
   if (process.argv.includes("--check")) {
     let current = ""
@@ -90,4 +89,4 @@ const main = async () => {
   process.stdout.write(`wrote ${file}\n`)
 }
 
-await main()
+main()

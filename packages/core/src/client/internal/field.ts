@@ -111,13 +111,17 @@ export const integer = (
 export const bytes = (
   description: string,
   options: { readonly min: number; readonly max: number; readonly default: number }
-): FieldWithDefault<number> => ({
-  ...integer(description, { ...options, unit: "bytes" }),
-  fromText: (raw) =>
-    typeof raw === "string"
-      ? Option.match(ByteSize.fromString(raw), { onNone: () => raw, onSome: (size) => Number(size) })
-      : raw
-})
+): FieldWithDefault<number> => {
+  const number = integer(description, { ...options, unit: "bytes" })
+  return {
+    ...number,
+    fromText: (raw) => {
+      const value = number.fromText(raw)
+      if (typeof value !== "string") return value
+      return Option.match(ByteSize.fromString(value), { onNone: () => value, onSome: Number })
+    }
+  }
+}
 
 /** The longest time that timers can measure; they take a longer one for none at all. */
 const maxMillis = 2_147_483_647
@@ -222,7 +226,7 @@ export const choice = <const A extends string, B = never>(
   )
 
 // A control character in a name would end up in logs and metrics.
-export const printable = /^[^\p{Cc}]+$/u
+const printable = /^[^\p{Cc}]+$/u
 
 const textKind = (maxLength: number): Kind<string> => ({
   unit: "text",

@@ -1,16 +1,7 @@
 /** The kinds of option that HTTP and TLS bring: URLs, proxies, PEM texts, headers. */
 import { isIterable, isObject } from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
-import {
-  booleanFromText,
-  child,
-  field,
-  type Field,
-  type FieldWithDefault,
-  fromJson,
-  printable,
-  withDefault
-} from "./field.ts"
+import { booleanFromText, child, field, type Field, type FieldWithDefault, fromJson, withDefault } from "./field.ts"
 
 // -----------------------------------------------------------------------------
 // URLs
@@ -145,6 +136,9 @@ const headerProblem = (name: string, value: unknown): string | undefined => {
   return undefined
 }
 
+/** A wrong name may be a whole header line with its value: only its beginning is shown. */
+const showName = (name: string): string => (headerName.test(name) ? name : name.replace(/[^a-z0-9-][^]*$/, "…"))
+
 const headerEntries = (value: unknown): ReadonlyArray<readonly [unknown, unknown]> | undefined => {
   if (typeof value === "string") return undefined
   if (isIterable(value)) {
@@ -172,7 +166,7 @@ export const headers = (description: string): Field<ReadonlyArray<readonly [stri
       const joined: unknown =
         Array.isArray(given) && given.every((item) => typeof item === "string") ? given.join(", ") : given
       const message = headerProblem(name, joined)
-      if (message !== undefined) problems.push({ path: child(path, printable.test(name) ? name : "?"), message })
+      if (message !== undefined) problems.push({ path: child(path, showName(name)), message })
       else out.set(name, String(joined))
     }
     return [...out]

@@ -18,7 +18,7 @@ const load = (
   Effect.flatMap(provider.load(path), (node) => {
     switch (node?._tag) {
       case undefined:
-        return Effect.succeed(undefined)
+        return Effect.void
       case "Value":
         return Effect.succeed(node.value)
       case "Array":
@@ -77,10 +77,11 @@ export const read = Effect.fnUntraced(function* (prefix: string, path: ReadonlyA
   const provider = yield* ConfigProvider.ConfigProvider
   const problems: Array<Problem> = []
   const reading = <A>(name: string, effect: Effect.Effect<A, ConfigProvider.SourceError>) =>
-    Effect.catch(effect, (error) => {
-      problems.push({ path: name, message: `cannot be read: ${error.message}` })
-      return Effect.succeed(undefined)
-    })
+    Effect.catch(effect, (error) =>
+      Effect.sync((): undefined => {
+        problems.push({ path: name, message: `cannot be read: ${error.message}` })
+      })
+    )
 
   const objectName = path.join(".")
   const object = yield* reading(objectName, load(provider, path))

@@ -8,12 +8,8 @@ import * as Field from "./field.ts"
 import * as Group from "./groupField.ts"
 import * as Http from "./httpField.ts"
 
-/** A selection by a key of the request. */
-export interface ByKey {
-  readonly byKey: (request: HttpClientRequest) => string
-}
-
-const isByKey = (value: unknown): value is ByKey => hasProperty(value, "byKey") && typeof value.byKey === "function"
+const isByKey = (value: unknown): value is { readonly byKey: (request: HttpClientRequest) => string } =>
+  hasProperty(value, "byKey") && typeof value.byKey === "function"
 
 const KiB = 1024
 const MiB = 1024 * KiB
