@@ -212,19 +212,19 @@ class Attempt {
         this.#fail("proxy", coded("ECONNRESET", "the proxy closed the connection instead of answering CONNECT")),
       data: (chunk) => {
         head = Buffer.concat([head, chunk])
-        const end = head.indexOf("\r\n\r\n")
+        let end = head.indexOf(endOfHead)
+        while (end !== -1 && isInterim(statusOf(head))) {
+          head = head.subarray(end + endOfHead.length)
+          end = head.indexOf(endOfHead)
+        }
         if (end === -1) {
           if (head.length > 16_384)
             this.#fail("proxy", new Error("the proxy's answer to CONNECT is longer than 16 KiB"))
           return
         }
-        const status = Number(/^HTTP\/1\.[01] (\d{3})(?: |\r)/.exec(head.toString("latin1", 0, end + 2))?.[1])
-        if (status >= 100 && status < 200) {
-          head = head.subarray(end + 4)
-          return
-        }
+        const status = statusOf(head)
         if (!(status >= 200 && status < 300)) return this.#fail("proxy", refused(status))
-        const rest = head.subarray(end + 4)
+        const rest = head.subarray(end + endOfHead.length)
         this.#stopListening()
         socket.pause()
         if (rest.length > 0) socket.unshift(rest)
@@ -330,6 +330,13 @@ class Attempt {
 const noop = (): void => {}
 
 const keepAliveInitialDelay = 60_000
+
+const endOfHead = "\r\n\r\n"
+
+const statusOf = (head: Buffer): number =>
+  Number(/^HTTP\/1\.[01] (\d{3})(?: |\r)/.exec(head.toString("latin1", 0, 16))?.[1])
+
+const isInterim = (status: number): boolean => status >= 100 && status < 200
 
 const endpoint = (url: URL): { readonly host: string; readonly port: number } => ({
   host: bareHost(url.hostname),
