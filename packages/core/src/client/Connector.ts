@@ -19,9 +19,14 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type { HttpBody } from "effect/http/HttpBody"
+import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as Layer from "effect/Layer"
 import type * as Stream from "effect/Stream"
+import { FunctionTransport } from "./internal/functionTransport.ts"
 import type { ConnectPhase } from "./PoolError.ts"
 import type { ConnectionOptions } from "./PoolConfig.ts"
 
@@ -44,6 +49,46 @@ export interface Connector {
  * @since 0.1.0
  */
 export const Connector: Context.Service<Connector, Connector> = Context.Service("@millrace/core/Connector")
+
+/**
+ * Answers a request without a socket.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Respond<E> = (
+  request: HttpClientRequest,
+  context: { readonly slot: number; readonly origin: string }
+) => Effect.Effect<HttpClientResponse, E>
+
+/**
+ * What a `Respond` fails with to play a certain failure of a connection; any other error plays one that broke.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TransportError extends Data.TaggedError("TransportError")<{ readonly failure: Failure }> {}
+
+/**
+ * A connector made of a plain function: enough to test whatever uses a pool, and the pool itself, without sockets and
+ * on the `TestClock`.
+ *
+ * ```ts
+ * import { Connector, Pool } from "@millrace/core"
+ * import { Effect, Layer } from "effect"
+ * import { HttpClientResponse } from "effect/http"
+ *
+ * const connector = Connector.layerFunction((request) =>
+ *   Effect.succeed(HttpClientResponse.fromWeb(request, new Response("hello", { status: 200 })))
+ * )
+ * export const layer = Pool.layer({ baseUrl: "http://test.local", size: 2 }).pipe(Layer.provide(connector))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFunction = <E>(respond: Respond<E>): Layer.Layer<Connector> =>
+  Layer.succeed(Connector, { open: (target) => new FunctionTransport(target, respond) })
 
 /**
  * Where a transport leads, and for whom.

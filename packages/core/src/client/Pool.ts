@@ -17,7 +17,7 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -175,8 +175,28 @@ export const layer = (options?: PoolConfig.Options): Layer.Layer<Pool, PoolConfi
  */
 export const layerConfig = (
   options: Config.Wrap<PoolConfig.Options>
-): Layer.Layer<Pool, PoolConfig.ConfigError | Config.ConfigError, Connector> =>
-  Layer.effect(Pool, Effect.flatMap(Config.unwrap(options), make))
+): Layer.Layer<Pool, PoolConfig.ConfigError, Connector> =>
+  Layer.effect(Pool, Effect.flatMap(PoolConfig.unwrap(options), make))
+
+/**
+ * The pool behind the default tag, with whatever options the current `ConfigProvider` has: environment variables
+ * `HTTP_CLIENT_…`, and the object under `httpClient` of a YAML or JSON file. All invalid ones are reported at once.
+ *
+ * ```ts
+ * import { Pool } from "@millrace/core"
+ *
+ * // BILLING_BASE_URL, BILLING_SIZE, BILLING_DIAL_TIMEOUT…
+ * export const layer = Pool.layerFromConfig({ prefix: "BILLING" })
+ * ```
+ *
+ * @see {@link PoolConfig.fromConfig} for the names and their order
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromConfig = (
+  source?: Parameters<typeof PoolConfig.fromConfig>[0]
+): Layer.Layer<Pool, PoolConfig.ConfigError, Connector> =>
+  Layer.effect(Pool, Effect.flatMap(PoolConfig.fromConfig(source), make))
 
 /**
  * The pool as the plain `HttpClient.HttpClient`, and behind the default tag: whatever is written for Effect's client

@@ -13,26 +13,13 @@ import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Headers from "effect/http/Headers"
-import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type * as Redacted from "effect/Redacted"
 import type { Problem } from "./internal/field.ts"
 import { parseOrigin } from "./internal/httpField.ts"
 import { fields } from "./internal/options.ts"
 import * as OptionSource from "./internal/optionSource.ts"
 import { check, checkHost, type CheckedHost } from "./internal/optionRules.ts"
-
-/**
- * Which free slot gets a request.
- *
- * @category models
- * @since 0.1.0
- */
-export type Selection =
-  | "roundRobin"
-  | "strict"
-  | "leastPending"
-  | "powerOfTwoChoices"
-  | { readonly byKey: (request: HttpClientRequest) => string }
+import type { Selection } from "./Selection.ts"
 
 /**
  * How servers prove themselves, and the pool itself.

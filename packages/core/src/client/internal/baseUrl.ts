@@ -33,22 +33,38 @@ export const fromUrl = (url: URL): Base => ({
   query: url.search.slice(1)
 })
 
-const absolute = /^https?:\/\//i
 const scheme = /^[a-z][a-z\d+.-]*:\/\//i
 
-/** Anything that the URL standard would rewrite: then the slow way is taken. */
-const unsafe = /[^\w\-~!$&'()*+,;=:@/?%.]|\/\.|^\.|%2e/i
+const slash = 47
+const dot = 46
+
+/** What stands in a path as it is. All else, and every dot that could be a dot segment, takes the slow way. */
+const plain = new Uint8Array(128)
+for (const char of "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=@/") {
+  plain[char.charCodeAt(0)] = 1
+}
+
+/** Whether the URL standard would leave the path as it is. */
+const isPlain = (path: string): boolean => {
+  let previous = slash
+  for (let i = 0; i < path.length; i++) {
+    const code = path.charCodeAt(i)
+    if (code > 127 || plain[code] === 0 || (code === dot && previous === slash)) return false
+    previous = code
+  }
+  return true
+}
 
 const unresolved = (reason: string): Unresolved => ({ origin: undefined, reason })
 
 export const resolve = (base: Base | undefined, request: HttpClientRequest): Resolved | Unresolved => {
-  const url = request.url
-  const isAbsolute = absolute.test(url)
-  if (!isAbsolute && base === undefined) {
-    return unresolved("its URL is relative and the pool has no `baseUrl`")
+  const { url } = request
+  if (base !== undefined && isPlain(url)) {
+    return { origin: base.origin, path: withQuery(join(base.path, url), base.query, request) }
   }
-  if (isAbsolute || scheme.test(url)) return resolveAbsolute(url, request)
-  return resolveRelative(base!, url, request)
+  if (scheme.test(url)) return resolveAbsolute(url, request)
+  if (base === undefined) return unresolved("its URL is relative and the pool has no `baseUrl`")
+  return resolveRelative(base, url, request)
 }
 
 const resolveAbsolute = (url: string, request: HttpClientRequest): Resolved | Unresolved => {
@@ -64,10 +80,6 @@ const resolveAbsolute = (url: string, request: HttpClientRequest): Resolved | Un
 }
 
 const resolveRelative = (base: Base, url: string, request: HttpClientRequest): Resolved | Unresolved => {
-  if (!unsafe.test(url)) {
-    const mark = url.indexOf("?")
-    if (mark === -1) return { origin: base.origin, path: withQuery(join(base.path, url), base.query, request) }
-  }
   const [beforeHash] = split(url, "#")
   const [path, query] = split(beforeHash, "?")
   const segments: Array<string> = []
@@ -92,7 +104,7 @@ const split = (text: string, mark: string): readonly [string, string] => {
 
 const join = (base: string, path: string): string => {
   let start = 0
-  while (path.charCodeAt(start) === 47) start++
+  while (path.charCodeAt(start) === slash) start++
   const rest = start === 0 ? path : path.slice(start)
   if (rest === "") return base === "" ? "/" : path === "" ? base : `${base}/`
   return `${base}/${rest}`

@@ -43,8 +43,9 @@ export class Host implements Candidates {
   readonly origin: string
   readonly cursor: Ref.Ref<number> = Ref.makeUnsafe(0)
   readonly counters = new Counters()
-  config: ResolvedHost
   limits: Limits
+  /** Name, value, name, value…: sent with every request that does not say otherwise. */
+  headers: Array<string>
   lastUsed = 0
   active = 0
 
@@ -60,8 +61,8 @@ export class Host implements Candidates {
   constructor(pool: PoolState, origin: string, config: ResolvedHost) {
     this.pool = pool
     this.origin = origin
-    this.config = config
     this.limits = pool.limitsOf(config)
+    this.headers = pool.headersOf(config)
     this.free = pool.config.size
   }
 
@@ -82,8 +83,8 @@ export class Host implements Candidates {
   }
 
   configure(config: ResolvedHost): void {
-    this.config = config
     this.limits = this.pool.limitsOf(config)
+    this.headers = this.pool.headersOf(config)
   }
 
   // ------------------------------------------------------------------ candidates

@@ -28,8 +28,12 @@ import type { Exchange } from "./exchange.ts"
 type ReadError = HttpClientError.HttpClientError
 
 export class Response extends Inspectable.Class implements HttpClientResponse.HttpClientResponse {
-  readonly [HttpClientResponse.TypeId]: typeof HttpClientResponse.TypeId = HttpClientResponse.TypeId
-  readonly [HttpIncomingMessage.TypeId]: typeof HttpIncomingMessage.TypeId = HttpIncomingMessage.TypeId
+  get [HttpClientResponse.TypeId](): typeof HttpClientResponse.TypeId {
+    return HttpClientResponse.TypeId
+  }
+  get [HttpIncomingMessage.TypeId](): typeof HttpIncomingMessage.TypeId {
+    return HttpIncomingMessage.TypeId
+  }
   readonly #exchange: Exchange
   readonly #body: Body
   #headers: Headers.Headers | undefined = undefined
@@ -70,6 +74,11 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
   }
 
   get text(): Effect.Effect<string, ReadError> {
+    const body = this.#body
+    // Most bodies are here already.
+    if (body.ended && this.#exchange.rawHeaders["content-encoding"] === undefined) {
+      return Effect.sync(() => decodeText(body.bytes()))
+    }
     return Effect.map(this.#bytes, decodeText)
   }
 
@@ -160,7 +169,6 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
       return Effect.mapError(collectStream(this.#decoded), (error) => this.#error(error))
     }
     const body = this.#body
-    // Most bodies are here already.
     if (body.ended) return Effect.sync(() => body.bytes())
     return Effect.mapError(collect(this.#exchange, body), (error) => this.#error(error))
   }
@@ -234,10 +242,23 @@ const collectStream = <E>(stream: Stream.Stream<Uint8Array, E>): Effect.Effect<U
     return whole
   })
 
-/** Decodes UTF-8 and drops a byte order mark, as the WHATWG decoder does. */
-const decoder = new TextDecoder()
+const textDecoder = new TextDecoder()
 
-const decodeText = (bytes: Uint8Array): string => decoder.decode(bytes)
+/** Where there is a Buffer (Node), it decodes short texts in a third of the time. */
+const buffer = (
+  globalThis as {
+    readonly Buffer?: {
+      readonly from: (buffer: ArrayBufferLike, offset: number, length: number) => { readonly utf8Slice?: () => string }
+    }
+  }
+).Buffer
+
+/** Decodes UTF-8 and drops a byte order mark, as the WHATWG decoder does. */
+const decodeText = (bytes: Uint8Array): string => {
+  const text = buffer?.from(bytes.buffer, bytes.byteOffset, bytes.length).utf8Slice?.()
+  if (text === undefined) return textDecoder.decode(bytes)
+  return text.charCodeAt(0) === 0xfeff ? text.slice(1) : text
+}
 
 const parseHeaders = (exchange: Exchange, decoded: boolean): Headers.Headers => {
   const headers: Record<string, string> = {}

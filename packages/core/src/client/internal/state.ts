@@ -3,6 +3,7 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Headers from "effect/http/Headers"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
@@ -37,7 +38,6 @@ export class PoolState {
   closing = false
 
   private readonly rule: Selection.Rule
-  private readonly askCompressed: boolean
   private readonly deadlines: Deadlines<Kind>
   private readonly limits = new WeakMap<ResolvedHost, Limits>()
   /** What evicted hosts had counted. */
@@ -62,7 +62,6 @@ export class PoolState {
     this.base = config.baseUrl === undefined ? undefined : BaseUrl.fromUrl(config.baseUrl)
     this.hostConfigs = new Map(config.hosts)
     this.rule = Selection.rule(config.selection)
-    this.askCompressed = config.decompress && connector.decompress !== undefined
   }
 
   // ------------------------------------------------------------------ the way of a request
@@ -101,7 +100,7 @@ export class PoolState {
         waiting: this.waiting
       })
     }
-    const headers = outgoing(request, host.config.headers, this.askCompressed)
+    const headers = outgoing(request, host.headers)
     const wanted = slot === -1 && this.rule._tag === "Fixed" ? this.rule.slotOf(request, host) : slot
     const exchange = new Exchange(host, request, path, headers, services, resume, streaming)
     host.submit(exchange, wanted, this.timers.now())
@@ -143,6 +142,16 @@ export class PoolState {
   configureHost(origin: string, config: ResolvedHost): void {
     this.hostConfigs.set(origin, config)
     this.hosts.get(origin)?.configure(config)
+  }
+
+  /** What a host sends with every request that does not say otherwise. */
+  headersOf(config: ResolvedHost): Array<string> {
+    const headers = [...config.headers]
+    const asks = headers.some((header, i) => i % 2 === 0 && header === "accept-encoding")
+    if (this.config.decompress && this.connector.decompress !== undefined && !asks) {
+      headers.push("accept-encoding", "gzip, deflate, br, zstd")
+    }
+    return headers
   }
 
   limitsOf(config: ResolvedHost): Limits {
@@ -246,17 +255,14 @@ const addUp = (into: Counters, from: Counters): void => {
 }
 
 /** The request's headers over the host's defaults, flat, as the wire wants them. */
-const outgoing = (
-  request: HttpClientRequest,
-  defaults: ReadonlyArray<string>,
-  decompress: boolean
-): Array<string> => {
+const outgoing = (request: HttpClientRequest, defaults: Array<string>): Array<string> => {
   const { headers } = request
+  // Shared, not copied: a transport does not write to it.
+  if (headers === Headers.empty) return defaults
   const flat: Array<string> = []
   for (const name in headers) flat.push(name, headers[name]!)
   for (let i = 0; i < defaults.length; i += 2) {
     if (!(defaults[i]! in headers)) flat.push(defaults[i]!, defaults[i + 1]!)
   }
-  if (decompress && !("accept-encoding" in headers)) flat.push("accept-encoding", "gzip, deflate, br, zstd")
   return flat
 }

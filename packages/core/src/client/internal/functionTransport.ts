@@ -1,0 +1,124 @@
+/**
+ * A transport without a socket: a function from request to response, in the place of a connection.
+ *
+ * It plays a connection's life, so that a pool can be tested on it: the first request of a slot "connects", `retire` and
+ * a failure of the kind `Broken` or `Connect` "disconnect".
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import { isHttpClientError } from "effect/http/HttpClientError"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as Latch from "effect/Latch"
+import * as Stream from "effect/Stream"
+import type { Control, Exchange, Failure, Respond, Target, Transport } from "../Connector.ts"
+import { TransportError } from "../Connector.ts"
+
+export class FunctionTransport<E> implements Transport {
+  private readonly target: Target
+  private readonly respond: Respond<E>
+  private connected = false
+  private running: Fiber.Fiber<void> | undefined = undefined
+
+  constructor(target: Target, respond: Respond<E>) {
+    this.target = target
+    this.respond = respond
+  }
+
+  send(exchange: Exchange): void {
+    this.running = Effect.runForkWith(exchange.services)(this.run(exchange))
+  }
+
+  cancel(): void {
+    this.running?.interruptUnsafe()
+  }
+
+  retire(): void {
+    this.disconnect("retired")
+  }
+
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    const { running } = this
+    return Effect.andThen(
+      running === undefined ? Effect.void : Fiber.interrupt(running),
+      Effect.sync(() => this.disconnect("closed"))
+    )
+  })
+
+  classify(error: Error): Failure {
+    return error instanceof TransportError ? error.failure : { _tag: "Broken", cause: error }
+  }
+
+  private run(exchange: Exchange): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (!this.connected) {
+        this.connected = true
+        this.target.observer.connected({ address: undefined, millis: 0 })
+      }
+      const open = Latch.makeUnsafe(true)
+      const control: Control = {
+        abort: () => this.cancel(),
+        pause: () => open.closeUnsafe(),
+        resume: () => open.openUnsafe()
+      }
+      exchange.onRequestStart(control)
+      exchange.onRequestSent()
+      return this.respond(requestOf(exchange, this.target), { slot: this.target.slot, origin: this.target.origin }).pipe(
+        Effect.flatMap((response) => {
+          exchange.onResponseStarted()
+          exchange.onResponseStart(control, response.status, rawHeaders(response))
+          return Stream.runForEachArray(bodyOf(response), (chunks) =>
+            Effect.andThen(
+              open.await,
+              Effect.sync(() => chunks.forEach((chunk) => exchange.onResponseData(control, chunk)))
+            )
+          )
+        }),
+        Effect.exit,
+        Effect.map((exit) => this.finish(exchange, control, exit))
+      )
+    })
+  }
+
+  private finish(exchange: Exchange, control: Control, exit: Exit.Exit<void, unknown>): void {
+    if (Exit.isSuccess(exit)) {
+      exchange.onResponseEnd(control)
+      return
+    }
+    const error = errorOf(Cause.squash(exit.cause))
+    const failure = this.classify(error)
+    if (failure._tag === "Broken" || failure._tag === "Connect") this.disconnect("broken")
+    exchange.onResponseError(control, error)
+  }
+
+  private disconnect(reason: string): void {
+    if (!this.connected) return
+    this.connected = false
+    this.target.observer.disconnected(reason)
+  }
+}
+
+const requestOf = (exchange: Exchange, target: Target): HttpClientRequest.HttpClientRequest => {
+  const headers: Record<string, string> = {}
+  for (let i = 0; i < exchange.headers.length; i += 2) headers[exchange.headers[i]!] = exchange.headers[i + 1]!
+  return HttpClientRequest.empty.pipe(
+    HttpClientRequest.setUrl(target.origin + exchange.path),
+    (request) => HttpClientRequest.makeWith(exchange.method, request.url, request.urlParams, request.hash, request.headers, exchange.body),
+    HttpClientRequest.setHeaders(headers)
+  )
+}
+
+const rawHeaders = (response: HttpClientResponse): Record<string, string> => ({ ...response.headers })
+
+/** A response made of `new Response(null)` has no stream to fail with. */
+const bodyOf = (response: HttpClientResponse): Stream.Stream<Uint8Array, unknown> =>
+  Stream.catchIf(
+    response.stream,
+    (error) => isHttpClientError(error) && error.reason._tag === "EmptyBodyError",
+    () => Stream.empty
+  )
+
+const errorOf = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error), { cause: error }))
+
