@@ -14,22 +14,25 @@ export type Command =
       readonly plan: Plan
     }
 
+/** Many short turns rather than few long ones: what disturbs the machine for seconds spoils fewer of them. */
+const standard: Plan = { rounds: 9, seconds: 0.5, warmUp: 1.5, leadIn: 0.1, memorySamples: 3 }
+
+const quick: Plan = { rounds: 1, seconds: 0.2, warmUp: 0.3, leadIn: 0.05, memorySamples: 1 }
+
 export const usage = `The benchmark: Millrace's bare pool beside its peers, on loopback.
 
   npm run bench                     everything (about 4 minutes)
   npm run bench -- --only get-64    one scenario
 
   --only PATTERN    the scenarios and rows whose name matches (a regular expression)
-  --rounds N        turns of each contender in a scenario (5; at least 3)
-  --seconds S       length of a turn (1)
+  --rounds N        turns of each contender in a scenario (${standard.rounds}; at least 3)
+  --seconds S       length of a turn (${standard.seconds})
   --quick           one short round, not judged
   --json            print the result as one JSON object
   --help            print this
 
 Exit status: 0 all floors are met, 1 one is not, 2 wrong arguments.
 `
-
-const quick: Plan = { rounds: 1, seconds: 0.2, warmUp: 0.3, leadIn: 0.05, memorySamples: 1 }
 
 export const parse = (args: ReadonlyArray<string>): Command => {
   let values
@@ -51,9 +54,9 @@ export const parse = (args: ReadonlyArray<string>): Command => {
   if (values.help) return { _tag: "Help" }
 
   const problems: Array<string> = []
-  const rounds = values.rounds === undefined ? 5 : Number(values.rounds)
+  const rounds = values.rounds === undefined ? standard.rounds : Number(values.rounds)
   if (!Number.isInteger(rounds) || rounds < 3 || rounds > 100) problems.push("--rounds must be a whole number from 3 to 100")
-  const seconds = values.seconds === undefined ? 1 : Number(values.seconds)
+  const seconds = values.seconds === undefined ? standard.seconds : Number(values.seconds)
   if (!(seconds >= 0.1 && seconds <= 60)) problems.push("--seconds must be a number from 0.1 to 60")
   let only = /(?:)/
   try {
@@ -62,6 +65,6 @@ export const parse = (args: ReadonlyArray<string>): Command => {
     problems.push(`--only: ${(error as Error).message}`)
   }
   if (problems.length > 0) return { _tag: "Wrong", problems }
-  const plan = values.quick ? quick : { rounds, seconds, warmUp: 1.5, leadIn: 0.1, memorySamples: 3 }
+  const plan = values.quick ? quick : { ...standard, rounds, seconds }
   return { _tag: "Bench", json: values.json, only, judged: !values.quick, plan }
 }

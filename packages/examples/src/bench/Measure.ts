@@ -26,7 +26,7 @@ export interface Plan {
 
 export interface Server {
   readonly origin: string
-  /** The share of time that the server worked since it was last asked. */
+  /** The share of a core that the server used since it was last asked. */
   readonly busy: Effect.Effect<number, Child.ChildError>
 }
 
@@ -37,9 +37,11 @@ export interface Row {
   /** Milliseconds, and its ratio to the reference's; `null` where requests are not timed. */
   readonly p99: Summary | null
   readonly p99Ratio: Summary | null
-  /** Shares of time: in garbage collection, at work in the load process, at work in the server. */
+  /** Share of time in garbage collection. */
   readonly gc: number
-  readonly busy: number
+  /** Microseconds of processor time for one request. */
+  readonly cpuMicros: number
+  /** Share of a core that the server used. */
   readonly serverBusy: number
 }
 
@@ -89,7 +91,7 @@ const row = (contender: string, turns: ReadonlyArray<Turn>, of: ReadonlyArray<Tu
     p99: p99.length === 0 ? null : summary(p99),
     p99Ratio: p99.length === 0 ? null : ratios(p99, p99Of),
     gc: median(pick(turns, (turn) => turn.gc)),
-    busy: median(pick(turns, (turn) => turn.busy)),
+    cpuMicros: median(pick(turns, (turn) => turn.cpuMicros)),
     serverBusy: median(pick(turns, (turn) => turn.serverBusy))
   }
 }

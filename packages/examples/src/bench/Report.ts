@@ -5,7 +5,7 @@ import type { Check } from "./Verdict.ts"
 
 export const width = 100
 
-const widths = [29, 10, 7, 11, 8, 9, 7, 7, 7] as const
+const widths = [29, 9, 7, 11, 8, 7, 8, 10, 8] as const
 
 const line = (cells: ReadonlyArray<string>): string =>
   cells
@@ -20,7 +20,7 @@ const percent = (share: number, digits = 0): string => `${(share * 100).toFixed(
 
 const rate = (value: number): string => number(value, value < 1000 ? 1 : 0)
 
-const row = ({ contender, perSecond, ratio, p99, p99Ratio, gc, busy, serverBusy }: Row): string =>
+const row = ({ contender, perSecond, ratio, p99, p99Ratio, gc, cpuMicros, serverBusy }: Row): string =>
   line([
     `  ${contender}`,
     rate(perSecond.median),
@@ -29,7 +29,7 @@ const row = ({ contender, perSecond, ratio, p99, p99Ratio, gc, busy, serverBusy 
     p99 === null ? "" : p99.median.toFixed(1),
     p99Ratio === null ? "" : p99Ratio.median.toFixed(2),
     percent(gc, 1),
-    percent(busy),
+    number(cpuMicros, 1),
     percent(serverBusy)
   ])
 
@@ -61,7 +61,7 @@ export const scenario = ({ scenario, rows }: Measured): ReadonlyArray<string> =>
   const p99 = scenario.timed ? ["p99 ms", "ratio"] : ["", ""]
   return [
     scenario.title,
-    line(["", scenario.work === "large" ? "files/s" : "req/s", "ratio", "min–max", ...p99, "gc", "load", "server"]),
+    line(["", scenario.work === "large" ? "files/s" : "req/s", "ratio", "min–max", ...p99, "gc", "µs of cpu", "server"]),
     ...rows.map(row)
   ]
 }
