@@ -219,7 +219,8 @@ const framed = (encoded: Encoded, list: ReadonlyArray<string>, host: string) => 
     const before = name === "host" ? undefined : headers.get(name)
     headers.set(name, before === undefined ? value : [before, value].flat())
   }
-  let { contentType, contentLength, body: source } = encoded
+  const { contentLength } = encoded
+  let { contentType, body: source } = encoded
   if (source instanceof Undici.FormData) {
     const form = new Undici.Response(source)
     contentType = form.headers.get("content-type") ?? undefined

@@ -4,6 +4,7 @@ import * as HttpBody from "effect/http/HttpBody"
 import { Readable } from "node:stream"
 import * as Undici from "undici"
 import { encode, type Encoded, RequestBodyError } from "../../src/internal/body.ts"
+import { Later } from "../fixtures/net.ts"
 
 const services = Context.empty()
 
@@ -93,18 +94,18 @@ describe("body", () => {
         assert.strictEqual(yield* text(web(chunk("a"), "b")), "ab")
         const error = yield* rejection(iterator(web({})).next())
         assert.strictEqual(error.message, "a chunk of the request body is an object (Object), not bytes or text")
-        const cancelled = yield* Deferred.make<void>()
+        const cancelled = new Later<void>()
         const open = encoded(
           HttpBody.raw(
             new ReadableStream({
-              cancel: () => Effect.runSync(Effect.asVoid(Deferred.succeed(cancelled, undefined)))
+              cancel: () => cancelled.resolve()
             })
           )
         )
         const pending = iterator(open).next()
         open.cancel()
         yield* rejection(pending)
-        yield* Deferred.await(cancelled)
+        yield* cancelled.wait
         const locked = new ReadableStream()
         locked.getReader()
         assert.instanceOf(encode(HttpBody.raw(locked), services), RequestBodyError)

@@ -4,7 +4,7 @@ import type { DecompressFailure } from "@millrace/core/client/Connector"
 import * as Crypto from "node:crypto"
 import * as Module from "node:module"
 import type { Transform } from "node:stream"
-import * as Zlib from "node:zlib"
+import zlib, * as Zlib from "node:zlib"
 import { afterEach, beforeEach, vi } from "vitest"
 import { decompress } from "../../src/internal/decompress.ts"
 
@@ -56,8 +56,8 @@ beforeEach(() => {
     "createZstdDecompress"
   ] as const
   for (const name of names) {
-    const make: () => Transform = Zlib.default[name]
-    vi.spyOn(Zlib.default, name).mockImplementation((() => {
+    const make: () => Transform = zlib[name]
+    vi.spyOn(zlib, name).mockImplementation((() => {
       const stream = make()
       made.push(stream)
       const push = stream.push.bind(stream)

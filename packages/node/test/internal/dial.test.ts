@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted, type Scope } from "effect"
 import type { Target } from "@millrace/core/client/Connector"
-import * as Dns from "node:dns"
+import dns, { type LookupAddress } from "node:dns"
 import * as Fs from "node:fs"
 import * as Module from "node:module"
-import * as Net from "node:net"
+import net, * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Tls from "node:tls"
@@ -51,25 +51,25 @@ const closed = (socket: Net.Socket): Promise<void> =>
 
 /** Replaces a function of a built-in module, also for those who import it. */
 const replaceConnect = (make: (connect: typeof Net.connect) => (options: Net.TcpNetConnectOpts) => Net.Socket) => {
-  const spy = vi.spyOn(Net.default, "connect")
+  const spy = vi.spyOn(net, "connect")
   spy.mockImplementation(make(Net.connect) as typeof Net.connect)
   Module.syncBuiltinESMExports()
   return spy
 }
 
 const lookupGives = (...addresses: ReadonlyArray<string>) => {
-  const lookup = vi.spyOn(Dns.default, "lookup")
+  const lookup = vi.spyOn(dns, "lookup")
   // The overload that `dial` uses: (host, { all: true }, callback).
   lookup.mockImplementation(((
     _host: string,
     _options: unknown,
-    callback: (error: Error | null, found: Array<Dns.LookupAddress>) => void
+    callback: (error: Error | null, found: Array<LookupAddress>) => void
   ) =>
     process.nextTick(
       callback,
       null,
       addresses.map((address) => ({ address, family: Net.isIP(address) }))
-    )) as typeof Dns.lookup)
+    )) as typeof dns.lookup)
   Module.syncBuiltinESMExports()
   return lookup
 }
@@ -118,8 +118,8 @@ describe("dial", () => {
       Effect.gen(function* () {
         const port = yield* closedPort
         const error = yield* refused(targetOf(`http://${loopback}:${port}`))
-        assert.include(error.failure, { _tag: "Connect", phase: "tcp", address: `${loopback}:${port}` })
-        assert.include(causeOf(error), { code: "ECONNREFUSED" })
+        assert.include<object>(error.failure, { _tag: "Connect", phase: "tcp", address: `${loopback}:${port}` })
+        assert.include<object>(causeOf(error), { code: "ECONNREFUSED" })
         assert.match(error.message, /^connection to 127\.0\.0\.1:\d+ failed \(tcp after \d+ ms\): connect ECONNREFUSED/)
       })
     )
@@ -131,7 +131,7 @@ describe("dial", () => {
         const error = yield* refused(targetOf(`http://many.test:${port}`))
         const cause = causeOf(error)
         assert.strictEqual(error.failure._tag === "Connect" && error.failure.phase, "tcp")
-        assert.include(cause, { code: "ECONNREFUSED" })
+        assert.include<object>(cause, { code: "ECONNREFUSED" })
         assert.include(cause.message, `127.0.0.1:${port}`)
         assert.include(cause.message, `127.0.0.2:${port}`)
       })
@@ -139,7 +139,7 @@ describe("dial", () => {
 
     it.live("an unknown name: phase dns, the address is the name", () =>
       Effect.gen(function* () {
-        vi.spyOn(Dns.default, "lookup").mockImplementation(((
+        vi.spyOn(dns, "lookup").mockImplementation(((
           host: string,
           _options: unknown,
           callback: (error: Error) => void
@@ -147,12 +147,12 @@ describe("dial", () => {
           process.nextTick(
             callback,
             Object.assign(new Error(`getaddrinfo ENOTFOUND ${host}`), { code: "ENOTFOUND", syscall: "getaddrinfo" })
-          )) as typeof Dns.lookup)
+          )) as typeof dns.lookup)
         Module.syncBuiltinESMExports()
         for (const addresses of ["first", "spread"] as const) {
           const error = yield* refused(targetOf("http://none.test:81", { addresses }))
-          assert.include(error.failure, { _tag: "Connect", phase: "dns", address: "none.test:81" })
-          assert.include(causeOf(error), { code: "ENOTFOUND" })
+          assert.include<object>(error.failure, { _tag: "Connect", phase: "dns", address: "none.test:81" })
+          assert.include<object>(causeOf(error), { code: "ENOTFOUND" })
         }
       })
     )
@@ -243,8 +243,8 @@ describe("dial", () => {
         assert.strictEqual(address, socketPath)
         assert.isFalse(socket.destroyed)
         const error = yield* refused(targetOf("http://any.test", { socketPath: `${socketPath}x` }))
-        assert.include(error.failure, { phase: "tcp", address: `${socketPath}x` })
-        assert.include(causeOf(error), { code: "ENOENT" })
+        assert.include<object>(error.failure, { phase: "tcp", address: `${socketPath}x` })
+        assert.include<object>(causeOf(error), { code: "ENOENT" })
       })
     )
   })
@@ -277,7 +277,7 @@ describe("dial", () => {
         assert.strictEqual((yield* connected(target)).address, `127.0.0.3:${port}`)
         lookupGives("127.0.0.2", "127.0.0.4")
         const error = yield* refused(target)
-        assert.include(error.failure, { phase: "tcp", address: `127.0.0.4:${port}` })
+        assert.include<object>(error.failure, { phase: "tcp", address: `127.0.0.4:${port}` })
         assert.include(causeOf(error).message, `127.0.0.2:${port}`)
         assert.include(causeOf(error).message, `127.0.0.4:${port}`)
       })
@@ -325,7 +325,7 @@ describe("dial", () => {
 
     it.live("asks for http/1.1 only, with the host name as SNI", () =>
       Effect.gen(function* () {
-        const seen = new Later<readonly [string | false | null, string | false | undefined]>()
+        const seen = new Later<readonly [string | false | null, string | false | null | undefined]>()
         const port = yield* tlsServer({ ALPNProtocols: ["h2", "http/1.1"] }, (socket) => {
           seen.resolve([socket.alpnProtocol, socket.servername])
         })
@@ -338,7 +338,7 @@ describe("dial", () => {
 
     it.live("an IP address is checked against the certificate, without SNI; `servername` overrides", () =>
       Effect.gen(function* () {
-        const names: Array<string | false | undefined> = []
+        const names: Array<string | false | null | undefined> = []
         const port = yield* tlsServer({}, (socket) => {
           names.push(socket.servername)
           socket.end("x")
@@ -358,10 +358,10 @@ describe("dial", () => {
       Effect.gen(function* () {
         const port = yield* tlsServer(other)
         const untrusted = yield* refused(targetOf(`https://localhost:${port}`))
-        assert.include(untrusted.failure, { _tag: "Connect", phase: "tls" })
-        assert.include(causeOf(untrusted), { code: "DEPTH_ZERO_SELF_SIGNED_CERT" })
+        assert.include<object>(untrusted.failure, { _tag: "Connect", phase: "tls" })
+        assert.include<object>(causeOf(untrusted), { code: "DEPTH_ZERO_SELF_SIGNED_CERT" })
         const wrong = yield* refused(targetOf(`https://localhost:${port}`, { tls: { ca: other.cert } }))
-        assert.include(causeOf(wrong), { code: "ERR_TLS_CERT_ALTNAME_INVALID" })
+        assert.include<object>(causeOf(wrong), { code: "ERR_TLS_CERT_ALTNAME_INVALID" })
         const warn = vi.spyOn(process, "emitWarning").mockImplementation(() => {})
         yield* connected(targetOf(`https://localhost:${port}`, { tls: { insecureSkipVerify: true } }))
         yield* connected(targetOf(`https://localhost:${port}`, { tls: { insecureSkipVerify: true } }))
@@ -392,7 +392,7 @@ describe("dial", () => {
         const port = yield* tcpServer((socket) => socket.resume().on("close", () => gone.resolve()))
         const tls = { cert: "no", key: Redacted.make("no") }
         const error = yield* refused(targetOf(`https://localhost:${port}`, { tls }))
-        assert.include(error.failure, { _tag: "Connect", phase: "tls" })
+        assert.include<object>(error.failure, { _tag: "Connect", phase: "tls" })
         yield* gone.wait
       })
     )
@@ -431,7 +431,7 @@ describe("dial", () => {
         const target = targetOf(`https://localhost:${port}`, { dialTimeout: 5000, tlsTimeout: 10_000 }, { timers })
         const error = yield* refused(target)
         assert.strictEqual(error.failure._tag, "ConnectTimeout")
-        assert.include(error.failure, { phase: "tls", millis: 10_000 })
+        assert.include<object>(error.failure, { phase: "tls", millis: 10_000 })
         assert.match(String(error.failure.address), new RegExp(`^(127\\.0\\.0\\.1|\\[::1\\]):${port}$`))
         assert.match(error.message, /^no TLS session to .* within 10000 ms$/)
         assert.strictEqual(timers.size, 0)
@@ -446,7 +446,7 @@ describe("dial", () => {
         const h2 = yield* tlsServer({ ALPNProtocols: ["h2"] })
         for (const port of [hangsUp, plain, h2]) {
           const error = yield* refused(targetOf(`https://localhost:${port}`, { tls: { ca: certificate.cert } }))
-          assert.include(error.failure, { _tag: "Connect", phase: "tls" })
+          assert.include<object>(error.failure, { _tag: "Connect", phase: "tls" })
           assert.notStrictEqual(causeOf(error).message, "")
         }
       })
@@ -540,7 +540,7 @@ describe("dial", () => {
       const proxy = yield* tunnelling(() => answer)
       const option = Redacted.make(`http://u:secret@localhost:${proxy.plain}`)
       const error = yield* refused(targetOf("https://a.test", { proxy: option }))
-      assert.include(error.failure, { _tag: "Connect", phase: "proxy" })
+      assert.include<object>(error.failure, { _tag: "Connect", phase: "proxy" })
       assert.notInclude(error.message, "secret")
       return causeOf(error).message
     })
@@ -560,9 +560,9 @@ describe("dial", () => {
       Effect.gen(function* () {
         const port = yield* closedPort
         const gone = yield* refused(targetOf("http://a.test", { proxy: Redacted.make(`http://${loopback}:${port}`) }))
-        assert.include(gone.failure, { _tag: "Connect", phase: "proxy", address: `${loopback}:${port}` })
+        assert.include<object>(gone.failure, { _tag: "Connect", phase: "proxy", address: `${loopback}:${port}` })
         const bad = yield* refused(targetOf("http://a.test", { proxy: Redacted.make("http://a b") }))
-        assert.include(bad.failure, { _tag: "Connect", phase: "proxy" })
+        assert.include<object>(bad.failure, { _tag: "Connect", phase: "proxy" })
         assert.strictEqual(causeOf(bad).message, "the option `proxy` is not a URL")
       })
     )
@@ -573,7 +573,7 @@ describe("dial", () => {
         const port = yield* tcpServer((socket) => socket.once("data", () => timers.advance(5000)))
         const proxy = Redacted.make(`http://${loopback}:${port}`)
         const error = yield* refused(targetOf("https://a.test", { proxy }, { timers }))
-        assert.include(error.failure, { _tag: "ConnectTimeout", phase: "dial", address: `${loopback}:${port}` })
+        assert.include<object>(error.failure, { _tag: "ConnectTimeout", phase: "dial", address: `${loopback}:${port}` })
       })
     )
   })
