@@ -45,6 +45,7 @@ export class Limit<K> {
   readonly millis: number
   readonly timers: Timers
   private cancelTimer: (() => void) | undefined = undefined
+  private firing = false
 
   constructor(millis: number, timers: Timers) {
     this.millis = millis
@@ -54,7 +55,7 @@ export class Limit<K> {
   arm(owner: Expiring<K>, kind: K, now: number): Deadline<K> {
     const deadline = new Deadline(this, owner, kind, now + this.millis)
     this.line.push(deadline)
-    if (this.cancelTimer === undefined) this.schedule(this.millis)
+    if (this.cancelTimer === undefined && !this.firing) this.schedule(this.millis)
     return deadline
   }
 
@@ -70,17 +71,17 @@ export class Limit<K> {
 
   private readonly fire = (): void => {
     this.cancelTimer = undefined
+    // What an expiry arms is behind those that wait already: the timer is for the first, once all that are due are gone.
+    this.firing = true
     const now = this.timers.now()
-    for (let first = this.line.head; first !== undefined; first = this.line.head) {
-      // setTimeout counts in whole milliseconds and may be a fraction early.
-      if (first.at > now + 0.5) {
-        // What an expiry did may have armed, and so scheduled, already.
-        if (this.cancelTimer === undefined) this.schedule(first.at - now)
-        return
-      }
+    let first = this.line.head
+    // setTimeout counts in whole milliseconds and may be a fraction early.
+    for (; first !== undefined && first.at <= now + 0.5; first = this.line.head) {
       this.line.remove(first)
       first.owner.expired(first.kind, this.millis)
     }
+    this.firing = false
+    if (first !== undefined) this.schedule(first.at - now)
   }
 }
 

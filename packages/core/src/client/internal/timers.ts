@@ -28,7 +28,9 @@ const fromClock = (clock: Clock.Clock, services: Context.Context<never>): Timers
   return {
     now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6,
     after: (millis, f) => {
-      const fiber = fork(Effect.andThen(clock.sleep(Duration.millis(millis)), Effect.sync(f)))
+      // A test clock does not sleep for no time; `f` must still not be called before `after` has returned.
+      const wait = millis > 0 ? clock.sleep(Duration.millis(millis)) : Effect.yieldNow
+      const fiber = fork(Effect.andThen(wait, Effect.sync(f)))
       return () => fiber.interruptUnsafe()
     }
   }
