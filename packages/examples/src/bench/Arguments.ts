@@ -55,7 +55,8 @@ export const parse = (args: ReadonlyArray<string>): Command => {
 
   const problems: Array<string> = []
   const rounds = values.rounds === undefined ? standard.rounds : Number(values.rounds)
-  if (!Number.isInteger(rounds) || rounds < 3 || rounds > 100) problems.push("--rounds must be a whole number from 3 to 100")
+  if (!Number.isInteger(rounds) || rounds < 3 || rounds > 100)
+    problems.push("--rounds must be a whole number from 3 to 100")
   const seconds = values.seconds === undefined ? standard.seconds : Number(values.seconds)
   if (!(seconds >= 0.1 && seconds <= 60)) problems.push("--seconds must be a number from 0.1 to 60")
   let only = /(?:)/

@@ -28,7 +28,7 @@ const receive = <Reply>(name: string, child: ChildProcess, begin: () => void): E
   Effect.callback<Reply, ChildError>((resume) => {
     const onMessage = (message: unknown) => {
       done()
-      const failed = message as { readonly _tag?: unknown; readonly message?: unknown }
+      const failed = message as { readonly _tag?: unknown; readonly message?: string }
       if (failed._tag === "Failed") resume(Effect.fail(new ChildError({ message: `${name}: ${failed.message}` })))
       else resume(Effect.succeed(message as Reply))
     }

@@ -87,7 +87,10 @@ const row = (contender: string, turns: ReadonlyArray<Turn>, of: ReadonlyArray<Tu
   return {
     contender,
     perSecond: summary(perSecond),
-    ratio: ratios(perSecond, pick(of, (turn) => turn.perSecond)),
+    ratio: ratios(
+      perSecond,
+      pick(of, (turn) => turn.perSecond)
+    ),
     p99: p99.length === 0 ? null : summary(p99),
     p99Ratio: p99.length === 0 ? null : ratios(p99, p99Of),
     gc: median(pick(turns, (turn) => turn.gc)),

@@ -61,7 +61,16 @@ export const scenario = ({ scenario, rows }: Measured): ReadonlyArray<string> =>
   const p99 = scenario.timed ? ["p99 ms", "ratio"] : ["", ""]
   return [
     scenario.title,
-    line(["", scenario.work === "large" ? "files/s" : "req/s", "ratio", "min–max", ...p99, "gc", "µs of cpu", "server"]),
+    line([
+      "",
+      scenario.work === "large" ? "files/s" : "req/s",
+      "ratio",
+      "min–max",
+      ...p99,
+      "gc",
+      "µs of cpu",
+      "server"
+    ]),
     ...rows.map(row)
   ]
 }

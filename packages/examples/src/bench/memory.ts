@@ -76,7 +76,11 @@ const samples: { readonly [K in MemoryRow["id"]]: Sample } = {
       const visit = (host: number) =>
         Effect.flatMap(pool.client.get(`http://host-${host}.test/`), (response) => response.text)
       yield* visit(count)
-      const visits = Effect.forEach(Array.from({ length: count }, (_, host) => host), visit, { discard: true })
+      const visits = Effect.forEach(
+        Array.from({ length: count }, (_, host) => host),
+        visit,
+        { discard: true }
+      )
       return yield* growth(count, Effect.as(visits, pool))
     }).pipe(Effect.provideService(Connector.Connector, fake(true))),
 
@@ -103,7 +107,10 @@ const samples: { readonly [K in MemoryRow["id"]]: Sample } = {
       yield* Effect.yieldNow
       const fill = Effect.forEach(Array.from({ length: count }), () => Effect.forkScoped(request))
       let fibers: ReadonlyArray<Fiber.Fiber<unknown, unknown>> = []
-      const bytes = yield* growth(count, Effect.map(fill, (forked) => (fibers = forked)))
+      const bytes = yield* growth(
+        count,
+        Effect.map(fill, (forked) => (fibers = forked))
+      )
       const { waiting } = yield* pool.stats
       if (waiting !== count) return yield* Effect.die(`${waiting} requests wait instead of ${count}`)
       yield* Fiber.interruptAll([first, ...fibers])

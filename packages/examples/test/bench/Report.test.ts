@@ -1,0 +1,85 @@
+import { describe, expect, it } from "@effect/vitest"
+import { contenders, millrace, reference } from "../../src/bench/contenders/index.ts"
+import type { Row } from "../../src/bench/Measure.ts"
+import * as Report from "../../src/bench/Report.ts"
+import { memoryRows, scenarios } from "../../src/bench/Scenario.ts"
+import { judge, judgeMemory } from "../../src/bench/Verdict.ts"
+
+const flat = (value: number) => ({ median: value, min: value, max: value })
+
+const row = (contender: string, ratio: number, timed: boolean): Row => ({
+  contender,
+  perSecond: flat(123_456.7),
+  ratio: flat(ratio),
+  p99: timed ? flat(12_345.6) : null,
+  p99Ratio: timed ? flat(12.34) : null,
+  gc: 0.123,
+  cpuMicros: 18_073.4,
+  serverBusy: 1.01
+})
+
+const measured = scenarios.map((scenario) => ({
+  scenario,
+  rows: scenario.contenders.map((contender) => row(contender, 12.34, scenario.timed))
+}))
+
+const checks = [...measured.flatMap(judge), ...memoryRows.map((memoryRow) => judgeMemory(memoryRow, 123_456))]
+
+describe("Report", () => {
+  it("fits 100 columns, with figures wider than any we expect", () => {
+    const lines = [
+      ...Report.head(
+        {
+          cpu: "A processor whose name is as long as marketing could make it, with its frequency @ 3.40 GHz",
+          cores: 256,
+          memoryGiB: 1024,
+          platform: "linux x64",
+          node: "v24.21.0",
+          date: new Date(0).toISOString()
+        },
+        "How."
+      ),
+      ...measured.flatMap(Report.scenario),
+      ...Report.floors(checks)
+    ]
+    for (const line of lines) expect(line.length, line).toBeLessThanOrEqual(Report.width)
+  })
+
+  it("does not cut the name of a contender, and keeps columns apart", () => {
+    for (const result of measured) {
+      const text = Report.scenario(result).join("\n")
+      for (const contender of result.scenario.contenders) expect(text).toContain(`  ${contender} `)
+    }
+  })
+
+  it("names what was missed", () => {
+    expect(Report.missed(checks.map((check) => ({ ...check, ok: true })))).toBe("All floors are met.")
+    expect(Report.missed(checks)).toBe("Missed: get-64 gc, slow-tail p99, memory-host, memory-idle, memory-waiting.")
+  })
+})
+
+describe("Verdict", () => {
+  const scenario = scenarios.find(({ id }) => id === "get-64")!
+  const judged = (ratio: number) => judge({ scenario, rows: [row(reference, 1, false), row(millrace, ratio, false)] })
+
+  it("holds the ratio of Millrace against the floor", () => {
+    expect(judged(1.4)[0]).toMatchObject({ id: "get-64", value: 1.4, bound: 1.4, ok: true })
+    expect(judged(1.39)[0]).toMatchObject({ ok: false })
+  })
+
+  it("takes a figure that is missing for a failure", () => {
+    const timed = { ...scenario, floors: [{ figure: "p99", relation: "<=", bound: 1.2 } as const] }
+    expect(judge({ scenario: timed, rows: [row(millrace, 2, false)] })[0]?.ok).toBe(false)
+    expect(judge({ scenario, rows: [row(millrace, Number.NaN, false)] })[0]?.ok).toBe(false)
+  })
+})
+
+describe("Scenario", () => {
+  it("measures Millrace right after the reference, everywhere", () => {
+    const names = contenders.map(({ name }) => name)
+    for (const { contenders: taking } of scenarios) {
+      expect(taking.slice(0, 2)).toEqual([reference, millrace])
+      expect(names).toEqual(expect.arrayContaining([...taking]))
+    }
+  })
+})

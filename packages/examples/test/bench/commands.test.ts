@@ -1,0 +1,60 @@
+/** The benchmark and the soak as a user starts them, shortened. */
+import { describe, expect, it } from "@effect/vitest"
+import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
+
+interface Ended {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+const run = (file: string, ...args: ReadonlyArray<string>): Promise<Ended> =>
+  new Promise((resolve) => {
+    const script = fileURLToPath(new URL(`../../src/bench/${file}`, import.meta.url))
+    execFile(process.execPath, [script, ...args], { timeout: 50_000 }, (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : Number(error.code ?? -1), stdout, stderr })
+    })
+  })
+
+describe("npm run bench", () => {
+  it("--quick --only prints one scenario as JSON, and does not judge", { timeout: 60_000 }, async () => {
+    const { code, stdout, stderr } = await run("main.ts", "--quick", "--json", "--only", "^(post-64|memory-waiting)$")
+    expect(stderr).toBe("")
+    expect(code).toBe(0)
+    const report = JSON.parse(stdout)
+    expect(report).toMatchObject({
+      judged: false,
+      machine: { node: process.version },
+      scenarios: [{ id: "post-64", callers: 64 }]
+    })
+    for (const row of report.scenarios[0].rows) {
+      expect(row.perSecond.median, row.contender).toBeGreaterThan(100)
+      expect(row.ratio.median, row.contender).toBeGreaterThan(0)
+      expect(row.p99).toBeNull()
+    }
+    expect(report.checks.map(({ id }: { readonly id: string }) => id)).toEqual(["post-64", "memory-waiting"])
+    expect(report.checks[1].value).toBeGreaterThan(100)
+  })
+
+  it("says what there is when nothing matches", { timeout: 60_000 }, async () => {
+    const { code, stderr } = await run("main.ts", "--only", "nothing-like-it")
+    expect(code).toBe(2)
+    expect(stderr).toContain("get-64")
+  })
+})
+
+describe("npm run soak", () => {
+  it("holds for a few seconds", { timeout: 60_000 }, async () => {
+    const { code, stdout, stderr } = await run(
+      "soak.ts",
+      ...["--minutes", "0.05", "--callers", "64", "--slots", "8", "--seed", "1", "--json"]
+    )
+    const report = JSON.parse(stdout)
+    expect(report.failures, stderr).toEqual([])
+    expect(code).toBe(0)
+    expect(report).toMatchObject({ ok: true, seed: 1, callers: 64 })
+    expect(report.requests).toBeGreaterThan(64)
+    expect(report.outcomes["200"]).toBeGreaterThan(0)
+  })
+})
