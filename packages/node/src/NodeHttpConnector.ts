@@ -93,8 +93,10 @@ class NodeHttpTransport implements Transport {
       this.#socket = socket
       this.#agent.socket = socket
       socket.once("close", () => {
-        if (this.#socket === socket) this.#socket = undefined
-        this.#cancelIdle()
+        if (this.#socket === socket) {
+          this.#socket = undefined
+          this.#cancelIdle()
+        }
         this.#target.observer.disconnected(socket.errored?.message ?? "closed")
       })
       this.#target.observer.connected({ address, millis })

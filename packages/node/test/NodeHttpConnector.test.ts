@@ -125,23 +125,6 @@ describe("NodeHttpConnector", () => {
     })
   )
 
-  it.live("bytes that nobody asked for on an idle connection close it: they are never taken for an answer", () =>
-    Effect.gen(function* () {
-      const sent = new Later<() => void>()
-      const origin = yield* scripted((socket, connection) => {
-        socket.write(`HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n${connection}`)
-        sent.resolve(() => socket.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"))
-      })
-      const { disconnected, observer } = watched()
-      const transport = yield* opened(targetOf(origin, {}, { observer }))
-      assert.strictEqual((yield* exchanged(transport, {})).text, "0")
-      const push = yield* sent.wait
-      push()
-      yield* disconnected.wait
-      assert.strictEqual((yield* exchanged(transport, {})).text, "1")
-    })
-  )
-
   it.live("a body on a GET is framed; a header of the caller wins over what the body says", () =>
     Effect.gen(function* () {
       const { origin } = yield* echo()

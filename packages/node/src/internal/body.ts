@@ -86,6 +86,7 @@ const raw = (
     return plain(text, contentType ?? "application/x-www-form-urlencoded;charset=UTF-8", Buffer.byteLength(text))
   }
   if (body instanceof FormData) return plain(undiciForm(body), contentType)
+  if (body instanceof Undici.FormData) return plain(body, contentType)
   if (body instanceof Blob) {
     const type = contentType ?? (body.type === "" ? undefined : body.type)
     return upload(

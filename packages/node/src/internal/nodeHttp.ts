@@ -1,8 +1,8 @@
 /**
  * One exchange over `node:http`.
  *
- * States: `fresh` → `running` (a `ClientRequest` exists) → `done`, entered in one place (`#finish`), after which nothing
- * is reported. The end of a response is reported when node has let go of the request (`close`): only then is the
+ * States: `fresh` → `running` (a `ClientRequest` exists) → `ending` (all has arrived) → `done`, entered in one place
+ * (`#finish`), after which nothing is reported. Failing and aborting lead there from every state before. The end of a response is reported when node has let go of the request (`close`): only then is the
  * connection free, or known to be gone.
  *
  * @since 0.1.0
@@ -45,7 +45,7 @@ export class Running {
   readonly #socket: Socket
   readonly #free: (keepAlive: number) => void
   readonly #bytesBefore: number
-  #state: "fresh" | "running" | "done" = "fresh"
+  #state: "fresh" | "running" | "ending" | "done" = "fresh"
   #request: Http.ClientRequest | undefined = undefined
   #response: Http.IncomingMessage | undefined = undefined
   #cancelBody = noop
@@ -107,7 +107,7 @@ export class Running {
   }
 
   fail(error: Error): void {
-    if (this.#state === "done") return
+    if (this.#state === "ending" || this.#state === "done") return
     if (this.#socket.bytesRead > this.#bytesBefore) this.#begin()
     const control = this.#request === undefined ? null : this.#control
     this.#finish()
@@ -174,9 +174,10 @@ export class Running {
   #complete(): void {
     const response = this.#response
     if (this.#state !== "running" || this.#request?.closed !== true || response?.readableEnded !== true) return
-    this.#state = "done"
+    this.#state = "ending"
     // Node gives the connection back to the agent right after `close`.
     queueMicrotask(() => {
+      if (this.#over()) return
       this.#finish()
       this.#exchange.onResponseEnd(this.#control)
     })

@@ -141,7 +141,8 @@ describe("body", () => {
     form.append("a", "é")
     form.append("f", new File(["content"], "name.txt", { type: "text/x" }))
     form.append("g", new Blob(["blob"]))
-    for (const body of [HttpBody.formData(form), HttpBody.raw(form)]) {
+    const own = encoded(HttpBody.formData(form)).body
+    for (const body of [HttpBody.formData(form), HttpBody.raw(form), HttpBody.raw(own)]) {
       const copy = encoded(body).body
       assert.instanceOf(copy, Undici.FormData)
       if (!(copy instanceof Undici.FormData)) return

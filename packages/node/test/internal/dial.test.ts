@@ -124,6 +124,14 @@ describe("dial", () => {
       })
     )
 
+    it.live("an IPv6 address stands in brackets", () =>
+      Effect.gen(function* () {
+        // Refused where there is IPv6, unreachable where there is none.
+        const error = yield* refused(targetOf("http://[::1]:1"))
+        assert.strictEqual(error.failure.address, "[::1]:1")
+      })
+    )
+
     manyLoopbacks("a name with several addresses: one readable cause for all of them", () =>
       Effect.gen(function* () {
         const port = yield* closedPort
