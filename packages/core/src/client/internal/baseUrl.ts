@@ -80,21 +80,21 @@ const resolveAbsolute = (url: string, request: HttpClientRequest): Resolved | Un
 }
 
 const resolveRelative = (base: Base, url: string, request: HttpClientRequest): Resolved | Unresolved => {
-  const [beforeHash] = split(url, "#")
+  // The URL standard drops these before it looks for dot segments: one between two dots must not hide them.
+  const [beforeHash] = split(url.replaceAll(/[\t\n\r]/g, ""), "#")
   const [path, query] = split(beforeHash, "?")
   const segments: Array<string> = []
   for (const segment of path.split(/[/\\]/)) {
     const dots = segment.replaceAll(/%2e/gi, ".")
-    if (dots === "" || dots === ".") continue
-    if (dots !== "..") segments.push(segment)
-    else if (segments.pop() === undefined) return unresolved("its path climbs above the pool's `baseUrl`")
+    if (dots === "..") {
+      if (segments.pop() === undefined) return unresolved("its path climbs above the pool's `baseUrl`")
+    } else if (dots !== "." && (dots !== "" || segments.length > 0)) segments.push(segment)
   }
-  const trailing = segments.length > 0 && /[/\\](\.|%2e)*$/i.test(path) ? "/" : ""
-  const joined = join(base.path, segments.join("/") + trailing)
-  // The URL standard's percent-encoding. A question mark can no longer be part of the path.
-  const encoded = new URL(base.origin + joined)
-  const encodedQuery = query === "" ? "" : new URL(`${base.origin}/?${query}`).search.slice(1)
-  return { origin: base.origin, path: withQuery(encoded.pathname, merge(base.query, encodedQuery), request) }
+  const slashAtEnd = segments.length === 0 ? path !== "" : /(^|[/\\])(\.|%2e){1,2}$/i.test(path)
+  const joined = join(base.path, segments.join("/") + (slashAtEnd ? "/" : ""))
+  // The standard's percent-encoding; without the marks at the end it would drop a space there, and `.. ` would climb.
+  const encoded = new URL(`${base.origin}${joined}?${query}#`)
+  return { origin: base.origin, path: withQuery(encoded.pathname, merge(base.query, encoded.search.slice(1)), request) }
 }
 
 const split = (text: string, mark: string): readonly [string, string] => {
