@@ -8,6 +8,8 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as Os from "node:os"
+import { performance } from "node:perf_hooks"
 import * as Child from "./Child.ts"
 import { reference } from "./contenders/index.ts"
 import type { LoadArguments, LoadResult, LoadTurn } from "./load.ts"
@@ -48,6 +50,8 @@ export interface Row {
 export interface Measured {
   readonly scenario: Scenario
   readonly rows: ReadonlyArray<Row>
+  /** Processor cores that other programs used meanwhile; with more than a little the figures are rough. */
+  readonly disturbance: number
 }
 
 export type Progress = (text: string) => Effect.Effect<void>
@@ -63,7 +67,12 @@ export const startServer: Effect.Effect<Server, Child.ChildError, Scope.Scope> =
 
 interface Turn extends LoadResult {
   readonly serverBusy: number
+  readonly disturbance: number
 }
+
+/** Milliseconds that all cores have worked since the machine was started. */
+const worked = (): number =>
+  Os.cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0)
 
 const startContender = (scenario: Scenario, contender: string, server: Server) => {
   const { work, callers, timed } = scenario
@@ -119,12 +128,20 @@ export const measureScenario = (
         yield* progress(`${scenario.title}: round ${round} of ${plan.rounds}, ${contender}`)
         yield* load({ seconds: plan.leadIn })
         yield* server.busy
+        const before = { worked: worked(), at: performance.now() }
         const result = yield* load({ seconds: plan.seconds * scenario.longer })
-        turns.push({ ...result, serverBusy: yield* server.busy })
+        const all = (worked() - before.worked) / (performance.now() - before.at)
+        const serverBusy = yield* server.busy
+        const own = (result.cpuMicros * result.perSecond) / 1_000_000 + serverBusy
+        turns.push({ ...result, serverBusy, disturbance: Math.max(0, all - own) })
       }
     }
     const of = running.find(({ contender }) => contender === reference)?.turns ?? []
-    return { scenario, rows: running.map(({ contender, turns }) => row(contender, turns, of)) }
+    return {
+      scenario,
+      rows: running.map(({ contender, turns }) => row(contender, turns, of)),
+      disturbance: median(running.flatMap(({ turns }) => turns.map(({ disturbance }) => disturbance)))
+    }
   }).pipe(Effect.scoped)
 
 /** Bytes of heap for one of what the row counts. */

@@ -57,7 +57,10 @@ export const head = ({ cpu, cores, memoryGiB, platform, node, date }: Machine, h
   how
 ]
 
-export const scenario = ({ scenario, rows }: Measured): ReadonlyArray<string> => {
+/** Cores that other programs may use before the figures count as disturbed. */
+const quiet = 0.2
+
+export const scenario = ({ scenario, rows, disturbance }: Measured): ReadonlyArray<string> => {
   const p99 = scenario.timed ? ["p99 ms", "ratio"] : ["", ""]
   return [
     scenario.title,
@@ -71,7 +74,10 @@ export const scenario = ({ scenario, rows }: Measured): ReadonlyArray<string> =>
       "µs of cpu",
       "server"
     ]),
-    ...rows.map(row)
+    ...rows.map(row),
+    ...(disturbance > quiet
+      ? [`  Rough figures: other programs used ${disturbance.toFixed(1)} cores of this machine meanwhile.`]
+      : [])
   ]
 }
 

@@ -54,7 +54,9 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
 
     const ok = checks.every((check) => check.ok)
     if (json) {
-      const scenarioRows = measured.map(({ scenario: { id, title, callers }, rows }) => ({ id, title, callers, rows }))
+      const scenarioRows = measured.map(({ scenario: { id, title, callers }, rows, disturbance }) => {
+        return { id, title, callers, disturbance, rows }
+      })
       const report = { machine: on, plan, judged, ok, checks, scenarios: scenarioRows }
       process.stdout.write(`${JSON.stringify(report, null, 2)}\n`)
     } else {

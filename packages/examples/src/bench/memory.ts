@@ -45,9 +45,9 @@ const growth = <E, R>(count: number, fill: Effect.Effect<unknown, E, R>): Effect
     return held === undefined ? Number.NaN : (after - before) / count
   })
 
-/** A connector without sockets: it answers at once, or never. */
-const fake = (answers: boolean): Connector.Connector => ({
-  open: () => ({
+/** A connector without sockets: it answers at once, or never. One transport for all, so that only the pool is measured. */
+const fake = (answers: boolean): Connector.Connector => {
+  const transport: Connector.Transport = {
     send: (exchange) => {
       const control = { abort: () => {}, pause: () => {}, resume: () => {} }
       exchange.onRequestStart(control)
@@ -63,8 +63,9 @@ const fake = (answers: boolean): Connector.Connector => ({
     retire: () => {},
     close: Effect.void,
     classify: (cause) => ({ _tag: "Broken", cause })
-  })
-})
+  }
+  return { open: () => transport }
+}
 
 type Sample = (args: MemoryArguments) => Effect.Effect<number, unknown, Scope.Scope>
 

@@ -20,7 +20,8 @@ const row = (contender: string, ratio: number, timed: boolean): Row => ({
 
 const measured = scenarios.map((scenario) => ({
   scenario,
-  rows: scenario.contenders.map((contender) => row(contender, 12.34, scenario.timed))
+  rows: scenario.contenders.map((contender) => row(contender, 12.34, scenario.timed)),
+  disturbance: 1.5
 }))
 
 const checks = [...measured.flatMap(judge), ...memoryRows.map((memoryRow) => judgeMemory(memoryRow, 123_456))]
@@ -60,7 +61,8 @@ describe("Report", () => {
 
 describe("Verdict", () => {
   const scenario = scenarios.find(({ id }) => id === "get-64")!
-  const judged = (ratio: number) => judge({ scenario, rows: [row(reference, 1, false), row(millrace, ratio, false)] })
+  const judged = (ratio: number) =>
+    judge({ scenario, rows: [row(reference, 1, false), row(millrace, ratio, false)], disturbance: 0 })
 
   it("holds the ratio of Millrace against the floor", () => {
     expect(judged(1.4)[0]).toMatchObject({ id: "get-64", value: 1.4, bound: 1.4, ok: true })
@@ -69,8 +71,8 @@ describe("Verdict", () => {
 
   it("takes a figure that is missing for a failure", () => {
     const timed = { ...scenario, floors: [{ figure: "p99", relation: "<=", bound: 1.2 } as const] }
-    expect(judge({ scenario: timed, rows: [row(millrace, 2, false)] })[0]?.ok).toBe(false)
-    expect(judge({ scenario, rows: [row(millrace, Number.NaN, false)] })[0]?.ok).toBe(false)
+    expect(judge({ scenario: timed, rows: [row(millrace, 2, false)], disturbance: 0 })[0]?.ok).toBe(false)
+    expect(judge({ scenario, rows: [row(millrace, Number.NaN, false)], disturbance: 0 })[0]?.ok).toBe(false)
   })
 })
 
