@@ -63,6 +63,10 @@ class UndiciTransport implements Transport {
   #given = false
   /** What will be sent when the connection is made. */
   #waiting: Exchange | undefined = undefined
+  /** Set while undici waits for the connection. */
+  #asking: buildConnector.Callback | undefined = undefined
+  /** Reports the end of the last connection, unless that is done. */
+  #reportEnd: () => void = () => {}
   #cancelDial: (() => void) | undefined = undefined
   #cancelIdle: (() => void) | undefined = undefined
 
@@ -77,7 +81,7 @@ class UndiciTransport implements Transport {
       return
     }
     this.#waiting = exchange
-    if (this.#cancelDial === undefined) this.#dial(this.#connected)
+    this.#dial()
   }
 
   cancel(exchange: Exchange): void {
@@ -107,35 +111,51 @@ class UndiciTransport implements Transport {
 
   // ------------------------------------------------------------------ connecting
 
-  #dial(done: (result: Dialed | DialError) => void): void {
-    this.#cancelDial = dial(this.#target, (result) => {
+  /** Makes the connection, for whoever wants it by then: at most one is under way. */
+  #dial(): void {
+    this.#cancelDial ??= dial(this.#target, (result) => {
       this.#cancelDial = undefined
-      if (!(result instanceof DialError)) this.#adopt(result)
-      done(result)
+      const asking = this.#asking
+      const exchange = this.#waiting
+      this.#asking = undefined
+      this.#waiting = undefined
+      if (result instanceof DialError) {
+        asking?.(result, null)
+        exchange?.onResponseError(null, result)
+        return
+      }
+      this.#adopt(result)
+      if (asking !== undefined) {
+        this.#given = true
+        asking(null, result.socket)
+      }
+      if (exchange !== undefined) this.#dispatch(exchange)
+      else if (asking === undefined) this.#keep(result.socket)
     })
-  }
-
-  readonly #connected = (result: Dialed | DialError): void => {
-    const exchange = this.#waiting
-    this.#waiting = undefined
-    if (exchange !== undefined) {
-      if (result instanceof DialError) exchange.onResponseError(null, result)
-      else this.#dispatch(exchange)
-    } else if (this.#socket !== undefined) {
-      // Whoever wanted it is gone: keep it for the next, but not for ever.
-      const socket = this.#socket
-      this.#cancelIdle = this.#target.timers.after(this.#target.options.idleConnectionTimeout, () => socket.destroy())
-    }
   }
 
   #adopt({ address, millis, socket }: Dialed): void {
+    // The one before is destroyed, but its `close` may come later than this one.
+    this.#reportEnd()
     this.#socket = socket
     this.#given = false
-    socket.once("close", () => {
-      if (this.#socket === socket) this.#socket = undefined
+    this.#reportEnd = () => {
+      this.#reportEnd = () => {}
       this.#target.observer.disconnected(reasonOf(socket))
+    }
+    const reportEnd = this.#reportEnd
+    socket.once("close", () => {
+      if (this.#socket !== socket) return
+      this.#socket = undefined
+      reportEnd()
     })
     this.#target.observer.connected({ address, millis })
+  }
+
+  /** Whoever wanted it is gone: keeps it for the next, but not for ever. */
+  #keep(socket: Socket): void {
+    this.#cancelIdle?.()
+    this.#cancelIdle = this.#target.timers.after(this.#target.options.idleConnectionTimeout, () => socket.destroy())
   }
 
   /** undici asks for a connection: it gets the one that is ready, or, when that died meanwhile, a new one. */
@@ -147,14 +167,8 @@ class UndiciTransport implements Transport {
       queueMicrotask(() => callback(null, socket))
       return
     }
-    this.#dial((result) => {
-      if (result instanceof DialError) {
-        callback(result, null)
-        return
-      }
-      this.#given = true
-      callback(null, result.socket)
-    })
+    this.#asking = callback
+    this.#dial()
   }
 
   // ------------------------------------------------------------------ sending
