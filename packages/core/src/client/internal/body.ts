@@ -66,8 +66,13 @@ export class Body implements wakeups.Sleeper {
     if (this.mode === "streaming") this.stir()
   }
 
+  /** All of it is here, and nothing of it was taken. */
+  get complete(): boolean {
+    return this.ended && this.mode !== "streaming"
+  }
+
   end(): void {
-    this.ended = true
+    this.ended = this.error === undefined
     this.stir()
   }
 

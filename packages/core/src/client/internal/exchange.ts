@@ -128,8 +128,13 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
 
   /** Nobody reads the body: keeps the connection when little is left, or else aborts. */
   discard(): void {
-    if (this.state !== "body") this.abort()
-    else this.response?.discard()
+    if (this.state !== "body") {
+      this.abort()
+      return
+    }
+    // Whoever reads it later must not take it for empty.
+    this.response?.fail(this.decodeError("its scope ended before it was read", undefined))
+    this.response?.discard()
   }
 
   /** The garbage collector found the response. */
@@ -150,9 +155,9 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     this.finish(lane)
   }
 
-  /** Whether a fiber waits for it: for the response, or for its body. */
+  /** Whether somebody wants it: waits for the response, or reads its body. */
   get attended(): boolean {
-    return this.resumeFiber !== undefined || this.response?.hasReader === true
+    return this.resumeFiber !== undefined || this.response?.wanted === true
   }
 
   // ------------------------------------------------------------------ from the body
@@ -185,7 +190,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     if (this.state !== "chosen") throw cancelled
     this.state = "sent"
     this.control = control
-    this.reused = this.lane !== undefined && this.lane.begun() > 0
+    this.reused = this.lane?.begun() === true
   }
 
   onRequestSent(): void {
@@ -228,7 +233,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     const { lane, state } = this
     if (state === "done" || lane === undefined) return
     const failure = lane.classify(error)
-    if (failure._tag === "Broken" && this.mayReplay()) {
+    if (this.mayReplay(failure)) {
       this.replayed = true
       this.disarmPhase()
       this.control = undefined
@@ -341,10 +346,11 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
    * A kept-alive connection that dies before the first byte of a response was, nearly always, closed by the server while
    * it was idle. Sending again is allowed where sending twice is (RFC 9112 §9.3.1), or where nothing was sent.
    */
-  private mayReplay(): boolean {
+  private mayReplay(failure: Failure): boolean {
     if (this.replayed || this.responseBegun) return false
-    if (this.state === "chosen") return true
-    if (!this.reused || !idempotent.has(this.method)) return false
+    // Before it is written, even garbage on the connection is no answer to it.
+    if (this.state === "chosen") return failure._tag === "Broken" || failure._tag === "Protocol"
+    if (failure._tag !== "Broken" || !this.reused || !idempotent.has(this.method)) return false
     return this.body._tag !== "Stream" && !(this.body._tag === "Raw" && isOneShot(this.body.body))
   }
 

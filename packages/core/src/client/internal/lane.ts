@@ -28,6 +28,8 @@ export class Lane implements Observer {
   private openedAt = 0
   private retireAt = Infinity
   private retiring = false
+  /** The connection was made for the exchange that has the lane now. */
+  private fresh = false
   private failuresInARow = 0
   private ejections = 0
   private cancelRestore: (() => void) | undefined = undefined
@@ -57,6 +59,7 @@ export class Lane implements Observer {
 
   release(): void {
     this.exchange = undefined
+    this.fresh = false
   }
 
   close(): Effect.Effect<void> {
@@ -82,9 +85,12 @@ export class Lane implements Observer {
       : this.transport.classify(error)
   }
 
-  /** A request is being written; how many were before it on this connection. */
-  begun(): number {
-    return this.served++
+  /** A request is being written. Says whether its connection stood idle before. */
+  begun(): boolean {
+    const { fresh } = this
+    this.fresh = false
+    this.served++
+    return !fresh
   }
 
   answered(): void {
@@ -95,6 +101,8 @@ export class Lane implements Observer {
   /** The connection could not be made, or broke under a request. */
   failed(failure: Failure): void {
     const { ejection } = this.host.pool.config
+    // Requests for this very slot come even while it is ejected.
+    if (this.ejected) return
     if (ejection === undefined || ++this.failuresInARow < ejection.failures || !this.host.mayEject()) return
     this.failuresInARow = 0
     this.ejections++
@@ -114,6 +122,7 @@ export class Lane implements Observer {
     const { maxConnectionAge } = this.host.pool.config
     const now = this.host.timers.now()
     this.open = true
+    this.fresh = this.exchange !== undefined
     this.served = 0
     this.address = info.address
     this.openedAt = now

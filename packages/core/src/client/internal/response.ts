@@ -37,6 +37,8 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
   readonly #exchange: Exchange
   readonly #body: Body
   #headers: Headers.Headers | undefined = undefined
+  /** Kept, so that a compressed body can be read twice like any other. */
+  #decompressed: Uint8Array | undefined = undefined
 
   constructor(exchange: Exchange, body: Body) {
     super()
@@ -76,7 +78,7 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
   get text(): Effect.Effect<string, ReadError> {
     const body = this.#body
     // Most bodies are here already.
-    if (body.ended && this.#exchange.rawHeaders["content-encoding"] === undefined) {
+    if (body.complete && this.#exchange.rawHeaders["content-encoding"] === undefined) {
       return Effect.sync(() => decodeText(body.bytes()))
     }
     return Effect.map(this.#bytes, decodeText)
@@ -166,10 +168,16 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
 
   get #bytes(): Effect.Effect<Uint8Array, ReadError> {
     if (this.#exchange.rawHeaders["content-encoding"] !== undefined && this.#decoder !== undefined) {
-      return Effect.mapError(collectStream(this.#decoded), (error) => this.#error(error))
+      return Effect.suspend(() => {
+        if (this.#decompressed !== undefined) return Effect.succeed(this.#decompressed)
+        return Effect.mapBoth(collectStream(this.#decoded), {
+          onSuccess: (bytes) => (this.#decompressed = bytes),
+          onFailure: (error) => this.#error(error)
+        })
+      })
     }
     const body = this.#body
-    if (body.ended) return Effect.sync(() => body.bytes())
+    if (body.complete) return Effect.sync(() => body.bytes())
     return Effect.mapError(collect(this.#exchange, body), (error) => this.#error(error))
   }
 
@@ -219,7 +227,7 @@ const rawStream = (exchange: Exchange, body: Body): Stream.Stream<Uint8Array, Po
   )
   return Stream.suspend(() => {
     // What was collected before can be streamed again; what was streamed is gone.
-    if (body.mode === "collecting" && body.ended) return Stream.make(body.bytes())
+    if (body.mode === "collecting") return Stream.fromEffect(collect(exchange, body))
     if (body.mode === "streaming") {
       return Stream.fail(exchange.decodeError("its body has been read as a stream already", undefined))
     }

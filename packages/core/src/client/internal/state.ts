@@ -221,7 +221,8 @@ export class PoolState {
     this.onDrained = () => {
       this.onDrained = undefined
       cancel()
-      resume(Effect.void)
+      // It may be called from inside a connection's callback, which must not close that connection.
+      queueMicrotask(() => resume(Effect.void))
     }
   })
 
