@@ -29,7 +29,6 @@ export class Body implements wakeups.Sleeper {
   private paused = false
   private waiting: Array<() => void> | undefined = undefined
   private awakened = false
-  private whole: Uint8Array | undefined = undefined
   private readonly source: BodySource
   private readonly highWaterMark: number
 
@@ -87,13 +86,16 @@ export class Body implements wakeups.Sleeper {
     this.unpause()
   }
 
-  /** All of it, once it has ended. */
+  /** All of it, once it has ended. It stays here, so that it can be read again. */
   bytes(): Uint8Array {
-    if (this.whole === undefined) {
-      this.whole = concat(this.chunks, this.size)
-      this.chunks = []
-    }
-    return this.whole
+    this.mode = "collecting"
+    return this.chunks.length === 1 ? this.chunks[0]! : this.copy()
+  }
+
+  /** The same in memory of its own, for a caller that may do with it what it likes. */
+  copy(): Uint8Array<ArrayBuffer> {
+    this.mode = "collecting"
+    return concat(this.chunks, this.size)
   }
 
   stream(): void {
@@ -153,11 +155,7 @@ export class Body implements wakeups.Sleeper {
   }
 }
 
-const empty = new Uint8Array(0)
-
-const concat = (chunks: ReadonlyArray<Uint8Array>, size: number): Uint8Array => {
-  if (chunks.length === 0) return empty
-  if (chunks.length === 1) return chunks[0]!
+const concat = (chunks: ReadonlyArray<Uint8Array>, size: number): Uint8Array<ArrayBuffer> => {
   const whole = new Uint8Array(size)
   let offset = 0
   for (const chunk of chunks) {

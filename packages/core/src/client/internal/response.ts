@@ -79,7 +79,8 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
     const body = this.#body
     // Most bodies are here already.
     if (body.complete && this.#exchange.rawHeaders["content-encoding"] === undefined) {
-      return Effect.sync(() => decodeText(body.bytes()))
+      // Asked again when it runs: a stream may have taken it since.
+      return Effect.suspend(() => (body.complete ? Exit.succeed(decodeText(body.bytes())) : this.text))
     }
     return Effect.map(this.#bytes, decodeText)
   }
@@ -97,11 +98,10 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
   }
 
   get arrayBuffer(): Effect.Effect<ArrayBuffer, ReadError> {
-    return Effect.map(this.#bytes, (bytes) => {
-      const copy = new ArrayBuffer(bytes.byteLength)
-      new Uint8Array(copy).set(bytes)
-      return copy
-    })
+    const body = this.#body
+    return this.#isEncoded
+      ? Effect.map(this.#bytes, (bytes) => new Uint8Array(bytes).buffer)
+      : Effect.map(this.#whole, () => body.copy().buffer)
   }
 
   get urlParamsBody(): Effect.Effect<UrlParams.UrlParams, ReadError> {
@@ -167,7 +167,7 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
   }
 
   get #bytes(): Effect.Effect<Uint8Array, ReadError> {
-    if (this.#exchange.rawHeaders["content-encoding"] !== undefined && this.#decoder !== undefined) {
+    if (this.#isEncoded) {
       return Effect.suspend(() => {
         if (this.#decompressed !== undefined) return Effect.succeed(this.#decompressed)
         return Effect.mapBoth(collectStream(this.#decoded), {
@@ -177,8 +177,19 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
       })
     }
     const body = this.#body
-    if (body.complete) return Effect.sync(() => body.bytes())
-    return Effect.mapError(collect(this.#exchange, body), (error) => this.#error(error))
+    return Effect.map(this.#whole, () => body.bytes())
+  }
+
+  get #isEncoded(): boolean {
+    return this.#exchange.rawHeaders["content-encoding"] !== undefined && this.#decoder !== undefined
+  }
+
+  /** Completes when the body has, all of it. */
+  get #whole(): Effect.Effect<void, ReadError> {
+    const body = this.#body
+    return Effect.suspend(() =>
+      body.complete ? Effect.void : Effect.mapError(collect(this.#exchange, body), (error) => this.#error(error))
+    )
   }
 
   #error(error: PoolError | DecompressFailure): ReadError {
@@ -188,7 +199,7 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
 }
 
 /** Waits for the end of the body and keeps all of it. */
-const collect = (exchange: Exchange, body: Body): Effect.Effect<Uint8Array, PoolError> =>
+const collect = (exchange: Exchange, body: Body): Effect.Effect<void, PoolError> =>
   Effect.callback((resume) => {
     body.collect()
     if (body.mode === "streaming") {
@@ -198,7 +209,7 @@ const collect = (exchange: Exchange, body: Body): Effect.Effect<Uint8Array, Pool
     let undo = () => {}
     const look = () => {
       if (body.error !== undefined) resume(Exit.fail(body.error))
-      else if (body.ended) resume(Effect.sync(() => body.bytes()))
+      else if (body.ended) resume(Effect.void)
       else undo = body.onChange(look)
     }
     look()
@@ -227,7 +238,7 @@ const rawStream = (exchange: Exchange, body: Body): Stream.Stream<Uint8Array, Po
   )
   return Stream.suspend(() => {
     // What was collected before can be streamed again; what was streamed is gone.
-    if (body.mode === "collecting") return Stream.fromEffect(collect(exchange, body))
+    if (body.mode === "collecting") return Stream.fromEffect(Effect.map(collect(exchange, body), () => body.bytes()))
     if (body.mode === "streaming") {
       return Stream.fail(exchange.decodeError("its body has been read as a stream already", undefined))
     }
