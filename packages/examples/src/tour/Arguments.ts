@@ -62,7 +62,7 @@ export const parse = (args: ReadonlyArray<string>): Command => {
     if (given.has(token.name)) problems.push(`${token.rawName} is given twice`)
     else if (!wantsValue && token.value !== undefined) problems.push(`${token.rawName} takes no value`)
     else if (wantsValue && !hasValue(token)) problems.push(`${token.rawName} needs a value`)
-    given.set(token.name, token.value ?? "")
+    given.set(token.name, hasValue(token) ? (token.value ?? "") : "")
   }
   if (given.has("help")) return { _tag: "Help" }
 

@@ -178,8 +178,10 @@ export const tables = ({ clients, header }: Measured): ReadonlyArray<Table> => {
 export const notes = (measured: Measured, options: Options): ReadonlyArray<string> => {
   const notes: Array<string> = []
   for (const { answered, errors, givenUp, label, requests, statuses } of measured.clients) {
-    if (total(errors) > 0) notes.push(`${label}: errors: ${showErrors(errors)}.`)
-    if (givenUp) notes.push(`${label}: given up after ${requests} requests, as ${givesUpAfter} failed in a row.`)
+    if (total(errors) > 0) {
+      const end = givenUp ? `; given up after ${requests} requests, as ${givesUpAfter} failed in a row` : ""
+      notes.push(`${label}: errors: ${showErrors(errors)}${end}.`)
+    }
     const unusual = Object.keys(statuses).filter((status) => !status.startsWith("2"))
     if (answered > 0 && unusual.length > 0) notes.push(`${label}: answers by status: ${showErrors(statuses)}.`)
   }

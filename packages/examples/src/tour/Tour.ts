@@ -15,7 +15,6 @@ export const acts: ReadonlyArray<Act> = [spread, death, join]
 
 export interface Played {
   readonly act: Act
-  readonly number: number
   readonly outcome: Outcome
   readonly millis: number
 }
@@ -27,11 +26,10 @@ export const play = (show: {
 }): Effect.Effect<ReadonlyArray<Played>, ListenError, Connector> =>
   Effect.forEach(acts, (act, index) =>
     Effect.gen(function* () {
-      const number = index + 1
-      show.opening(act, number)
+      show.opening(act, index + 1)
       const begun = yield* Clock.currentTimeMillis
       const outcome = yield* Effect.scoped(act.play)
-      const played = { act, number, outcome, millis: (yield* Clock.currentTimeMillis) - begun }
+      const played = { act, outcome, millis: (yield* Clock.currentTimeMillis) - begun }
       show.closing(played)
       return played
     })
@@ -41,7 +39,7 @@ export const broken = (all: ReadonlyArray<Played>): ReadonlyArray<Claim> =>
   all.flatMap(({ outcome }) => outcome.claims.filter((claim) => !claim.holds))
 
 /** What `--json` prints. */
-export const toJson = (all: ReadonlyArray<Played>): unknown => ({
+export const toJson = (all: ReadonlyArray<Played>) => ({
   tour: "millrace",
   ok: broken(all).length === 0,
   millis: all.reduce((sum, { millis }) => sum + millis, 0),

@@ -14,8 +14,34 @@ import { Progress } from "./Progress.ts"
 import * as Report from "./Report.ts"
 import * as Tour from "./Tour.ts"
 
-const print = (text: string): void => void process.stdout.write(text)
-const complain = (text: string): void => void process.stderr.write(text)
+/** On a terminal, progress is one line that is overwritten, and gone before anything else is printed. */
+const transient = process.stderr.isTTY && process.env["TERM"] !== "dumb"
+let shown = false
+
+const clear = (): void => {
+  if (shown) process.stderr.write("\r\x1b[K")
+  shown = false
+}
+
+const progress = (text: string): void => {
+  const line = `  ... ${Report.printable(text)}`
+  clear()
+  process.stderr.write(
+    transient ? Report.shorten(line, (process.stderr.columns || Report.maxColumns) - 1) : `${line}\n`
+  )
+  shown = transient
+}
+
+const print = (text: string): void => {
+  clear()
+  process.stdout.write(text)
+}
+
+const complain = (text: string): void => {
+  clear()
+  process.stderr.write(text)
+}
+
 const printJson = (value: unknown): void => print(`${JSON.stringify(value, undefined, 2)}\n`)
 
 // A reader who has seen enough (`npm start | head`) is no error.
@@ -54,12 +80,8 @@ const measure = Effect.fnUntraced(function* (command: Extract<Command, { _tag: "
   const measured = yield* Measure.measure(command)
   if (command.json) printJson(measured)
   else {
-    print(Measure.tables(measured).map(report.table).join("\n"))
-    print(
-      Measure.notes(measured, command)
-        .map((note) => `\n${report.paragraph(note)}`)
-        .join("")
-    )
+    print(`${Measure.tables(measured).map(report.table).join("\n")}\n`)
+    print(Measure.notes(measured, command).map(report.paragraph).join(""))
   }
   if (measured.clients.some(({ answered }) => answered > 0)) return 0
   complain(`millrace: no request to ${command.url.href} was answered\n`)
@@ -96,7 +118,8 @@ run(parse(process.argv.slice(2))).pipe(
       process.exitCode = 1
     })
   ),
-  Effect.provideService(Progress, (text) => complain(`  ... ${text}\n`)),
+  Effect.provideService(Progress, progress),
+  Effect.ensuring(Effect.sync(clear)),
   Effect.provide(UndiciConnector.layer),
   NodeRuntime.runMain
 )

@@ -97,10 +97,10 @@ const whileBusy = Effect.fnUntraced(function* (contender: Contender) {
 
 const table = (rows: ReadonlyArray<Row>, moment: "idle" | "busy", title: string): Table => ({
   title,
-  columns: ["client", "dead conns", "answered", "sent again", "errors seen by callers"],
+  columns: ["client", "dead", "re-sent", "answered", "errors"],
   rows: rows.map((row) => {
     const { answered, deadConnections, errors, resent } = row[moment]
-    return [row.label, deadConnections, answered, resent, showErrors(errors)]
+    return [row.label, deadConnections, resent, answered, showErrors(errors)]
   })
 })
 
@@ -126,13 +126,14 @@ export const death: Act = {
         table(rows, "busy", `It dies under ${busyPlan.callers} callers; ${busyPlan.requests} GET requests in all`)
       ],
       note:
+        "dead: connections that led to the instance when it died. re-sent: requests that the client sent again by itself. " +
         `Under ${busyPlan.callers} callers nothing is claimed: for ${busyPlan.noticedAfter} ms the balancer goes on ` +
         "dealing new connections to the dead instance, and such a request may fail with any client.",
       claims: [
         {
           text: "Millrace: callers see no error when the connections of a dead instance are found out.",
           holds: idle.deadConnections > 0 && total(idle.errors) === 0 && idle.answered === idlePlan.requests,
-          seen: `${idle.deadConnections} dead connections, ${idle.resent} sent again, ${total(idle.errors)} errors`
+          seen: `${idle.deadConnections} dead connections, ${idle.resent} requests sent again, ${total(idle.errors)} errors`
         }
       ],
       figures: { idle: idlePlan, busy: busyPlan, contenders: rows }

@@ -109,7 +109,7 @@ export const join: Act = {
       tables: [
         {
           title: `${plan.observe} ms of requests from one caller; a fair share is ${percent(fairShare)}`,
-          columns: ["client", "half a share after", "share at the end", "requests", "errors", "connections"],
+          columns: ["client", "reached after", "share", "requests", "errors", "connections"],
           rows: rows.map(({ connections, errors, label, reachedAfter, requests, share }) => [
             label,
             reachedAfter === null ? "never" : `${Math.round(reachedAfter)} ms`,
@@ -121,8 +121,8 @@ export const join: Act = {
         }
       ],
       note:
-        "RoundRobinPool is shown with its defaults and with its own option for this, `clientTtl`. Shares are taken over " +
-        `the last ${plan.window} requests.`,
+        `reached after: until ${percent(enough)} of the last ${plan.window} requests went to the newcomer. share: its share of ` +
+        "the last of them. RoundRobinPool is shown with its defaults and with its own option for this, `clientTtl`.",
       claims: [
         {
           text: `Millrace: the newcomer has half a fair share within ${plan.bound} ms.`,

@@ -74,12 +74,12 @@ const claims = (rows: ReadonlyArray<Row>): ReadonlyArray<Claim> => {
     {
       text: "One keep-alive client reaches one instance only.",
       holds: single.filter((n) => n > 0).length === 1 && Math.max(...single) === loads[0].requests,
-      seen: single.join(" ")
+      seen: single.join("/")
     },
     {
       text: "Millrace, one caller: every instance within 1 request of every other, and none lost.",
       holds: Math.max(...answers) - Math.min(...answers) <= 1 && sequential.answered === loads[0].requests,
-      seen: answers.join(" ")
+      seen: answers.join("/")
     },
     {
       text: `Millrace: ${slots} slots open exactly ${slots} connections.`,
@@ -106,7 +106,9 @@ export const spread: Act = {
     return {
       tables: loads.map((load) => table(rows, load)),
       claims: claims(rows),
-      note: "undici's RoundRobinPool opens a connection only when all others are busy.",
+      note:
+        "connections: those that the balancer was asked for. reqs/conn: how often each was used. undici's RoundRobinPool opens " +
+        "one only when all others are busy.",
       figures: { instances: Stage.instances, slots, contenders: rows }
     }
   })
