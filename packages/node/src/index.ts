@@ -1,1 +1,3 @@
+export * as FetchConnector from "./FetchConnector.ts"
+export * as NodeHttpConnector from "./NodeHttpConnector.ts"
 export * as UndiciConnector from "./UndiciConnector.ts"
