@@ -16,7 +16,7 @@ export type Command =
     }
   | { readonly _tag: "Wrong"; readonly problems: ReadonlyArray<string> }
 
-export const limits = { requests: { default: 200, max: 10_000 }, slots: { default: 8, max: 64 } } as const
+const limits = { requests: { default: 200, max: 10_000 }, slots: { default: 8, max: 64 } } as const
 
 export const usage = `The tour of Millrace: four instances, one balancer, three clients.
 

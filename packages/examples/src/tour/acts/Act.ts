@@ -28,7 +28,7 @@ export interface Outcome {
 }
 
 /** Milliseconds that a request of the tour may take: far more than any of them needs. */
-export const timeout = 5000
+const timeout = 5000
 
 export const slots = 8
 

@@ -32,7 +32,7 @@ export interface Answer {
   readonly header: (name: string) => string | undefined
 }
 
-export interface Facts {
+interface Facts {
   readonly connections: number
   /** Requests that were sent again because a kept-alive connection had died. */
   readonly resent: number
