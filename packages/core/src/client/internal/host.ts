@@ -139,8 +139,8 @@ export class Host implements Candidates {
     }
     const lane = this.lane(wantedSlot)
     // Even an ejected one: the caller wants this slot and no other.
-    if (lane.exchange === undefined && lane.line.head === undefined) this.start(lane, exchange, now)
-    else if (this.enqueue(lane.line, exchange, now)) this.fixedWaiting++
+    if (lane.exchange === undefined && lane.line?.head === undefined) this.start(lane, exchange, now)
+    else if (this.enqueue((lane.line ??= new Line()), exchange, now)) this.fixedWaiting++
   }
 
   private enqueue(line: Line<Exchange>, exchange: Exchange, now: number): boolean {
@@ -196,7 +196,7 @@ export class Host implements Candidates {
   private serveOne(hint: Lane | undefined): boolean {
     if (this.fixedWaiting > 0) {
       for (const lane of this.lanes) {
-        const first = lane?.line.head
+        const first = lane?.line?.head
         if (lane !== undefined && first !== undefined && lane.exchange === undefined) {
           this.serveWith(lane, first)
           return true
@@ -290,8 +290,8 @@ export class Host implements Candidates {
 
   exchanges(): ReadonlyArray<Exchange> {
     const found: Array<Exchange> = []
-    const walk = (line: Line<Exchange>) => {
-      for (let e = line.head; e !== undefined; e = e.next) found.push(e)
+    const walk = (line: Line<Exchange> | undefined) => {
+      for (let e = line?.head; e !== undefined; e = e.next) found.push(e)
     }
     walk(this.line)
     for (const lane of this.existingLanes()) {
@@ -302,7 +302,7 @@ export class Host implements Candidates {
   }
 
   waiting(): number {
-    return this.existingLanes().reduce((sum, lane) => sum + lane.line.size, this.line.size)
+    return this.existingLanes().reduce((sum, lane) => sum + (lane.line?.size ?? 0), this.line.size)
   }
 
   stats(): HostStats {

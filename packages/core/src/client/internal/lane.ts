@@ -9,14 +9,14 @@ import * as Effect from "effect/Effect"
 import type { Failure, Observer, Transport } from "../Connector.ts"
 import type { Exchange } from "./exchange.ts"
 import type { Host } from "./host.ts"
-import { Line } from "./line.ts"
+import type { Line } from "./line.ts"
 
 export class Lane implements Observer {
   readonly host: Host
   readonly index: number
   exchange: Exchange | undefined = undefined
-  /** Requests that wait for this very slot. */
-  readonly line = new Line<Exchange>()
+  /** Requests that wait for this very slot; made when the first one does. */
+  line: Line<Exchange> | undefined = undefined
   address: string | undefined = undefined
   open = false
   requests = 0
