@@ -12,11 +12,12 @@
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as HttpClientError from "effect/http/HttpClientError"
-import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import { type HttpClientRequest, makeWith } from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as UrlParams from "effect/http/UrlParams"
 import * as Option from "effect/Option"
 import { hasProperty } from "effect/Predicate"
+import * as Redacted from "effect/Redacted"
 
 const TypeId = "~@millrace/core/PoolError"
 
@@ -323,13 +324,27 @@ export type PoolError =
  */
 export const isPoolError = (u: unknown): u is PoolError => hasProperty(u, TypeId)
 
+/** Query parameters whose values are secret more often than not, beside those that Effect redacts. */
+const secretNames =
+  /token|secret|passw|pwd|api[-_]?key|access[-_]?key|private[-_]?key|^key$|credential|signature|^sig$|^auth|jwt|session|^code$|assertion/i
+
 /**
- * The request as an error may show it: user info and secret-looking query values are replaced.
+ * The request as an error may show it: user info, secret-looking query values, and those that are `Redacted` in `params`
+ * are replaced.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const requestInfo = (method: string, url: string): RequestInfo => ({ method, url: UrlParams.redactUrl(url) })
+export const requestInfo = (method: string, url: string, params?: UrlParams.UrlParams | undefined): RequestInfo => {
+  const redacted = params?.params.filter(([, value]) => Redacted.isRedacted(value)).map(([name]) => name) ?? []
+  return { method, url: UrlParams.redactUrl(UrlParams.redactUrl(url), [secretNames, ...redacted]) }
+}
+
+/** An `HttpClientError` shows the URL of its request. */
+const withoutSecrets = (request: HttpClientRequest): HttpClientRequest => {
+  const { url } = requestInfo(request.method, request.url)
+  return url === request.url ? request : makeWith(request.method, url, request.urlParams, request.hash, request.headers, request.body)
+}
 
 /**
  * Folds a `PoolError` into the error that every Effect library expects of an `HttpClient`. The `PoolError` is its cause.
@@ -340,10 +355,11 @@ export const requestInfo = (method: string, url: string): RequestInfo => ({ meth
  */
 export const toHttpClientError = (
   error: PoolError,
-  request: HttpClientRequest,
+  sent: HttpClientRequest,
   response?: HttpClientResponse | undefined
 ): HttpClientError.HttpClientError => {
   const description = error.message
+  const request = withoutSecrets(sent)
   switch (error._tag) {
     case "ResponseError":
       return new HttpClientError.HttpClientError({

@@ -96,19 +96,12 @@ const absolute = (
   state: PoolState,
   request: HttpClientRequest.HttpClientRequest
 ): Effect.Effect<HttpClientRequest.HttpClientRequest, PoolError> => {
-  const target = BaseUrl.resolve(state.base, request)
+  // The parameters stay apart: in the URL, those that are `Redacted` would no longer be known for it.
+  const { body, hash, headers, method, url, urlParams } = request
+  const target = BaseUrl.resolve(state.base, HttpClientRequest.makeWith(method, url, UrlParams.empty, hash, headers, body))
   return target.origin === undefined
     ? Effect.fail(invalid(request, target.reason))
-    : Effect.succeed(
-        HttpClientRequest.makeWith(
-          request.method,
-          target.origin + target.path,
-          UrlParams.empty,
-          request.hash,
-          request.headers,
-          request.body
-        )
-      )
+    : Effect.succeed(HttpClientRequest.makeWith(method, target.origin + target.path, urlParams, hash, headers, body))
 }
 
 export const invalid = (request: HttpClientRequest.HttpClientRequest, reason: string, cause?: unknown): PoolError =>

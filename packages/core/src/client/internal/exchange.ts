@@ -293,7 +293,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   }
 
   get info(): PoolError.RequestInfo {
-    return PoolError.requestInfo(this.method, this.host.origin + this.path)
+    return PoolError.requestInfo(this.method, this.host.origin + this.path, this.request.urlParams)
   }
 
   decodeError(reason: string, cause: unknown): PoolError.PoolError {

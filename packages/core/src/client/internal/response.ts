@@ -142,7 +142,7 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
   toJSON(): unknown {
     return HttpIncomingMessage.inspect(this, {
       _id: "HttpClientResponse",
-      request: this.request.toJSON(),
+      request: this.#exchange.info,
       status: this.status
     })
   }

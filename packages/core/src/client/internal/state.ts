@@ -86,14 +86,14 @@ export class PoolState {
     }
     const { origin, path } = target
     if (this.closing) {
-      return new PoolError.PoolClosed({ request: PoolError.requestInfo(request.method, origin + path), attempts: 0 })
+      return new PoolError.PoolClosed({ request: PoolError.requestInfo(request.method, origin + path, request.urlParams), attempts: 0 })
     }
     const host = this.hosts.get(origin) ?? this.addHost(origin)
     if (host === undefined) {
       this.evicted.saturated++
       this.reportSaturation(origin, "maxHosts")
       return new PoolError.PoolSaturated({
-        request: PoolError.requestInfo(request.method, origin + path),
+        request: PoolError.requestInfo(request.method, origin + path, request.urlParams),
         attempts: 0,
         reason: "maxHosts",
         limit: this.config.maxHosts,
