@@ -50,6 +50,8 @@ export const layer: Layer.Layer<Connector> = Layer.sync(Connector, () => ({
 
 /** How long before the end that a server announces (`Keep-Alive: timeout`) a connection is given up. */
 const keepAliveMargin = 1000
+/** What a socket takes at once; more may be on its way for long after undici has handed it over. */
+const socketBuffer = 64 * 1024
 /** setTimeout's limit; undici accepts no Infinity. */
 const forever = 0x7fff_ffff
 
@@ -63,6 +65,8 @@ class UndiciTransport implements Transport {
   #given = false
   /** What will be sent when the connection is made. */
   #waiting: Exchange | undefined = undefined
+  /** What undici has, but has not begun to write. */
+  #unsent: Uploading | undefined = undefined
   /** Set while undici waits for the connection. */
   #asking: buildConnector.Callback | undefined = undefined
   /** Reports the end of the last connection, unless that is done. */
@@ -86,6 +90,8 @@ class UndiciTransport implements Transport {
 
   cancel(exchange: Exchange): void {
     if (this.#waiting === exchange) this.#waiting = undefined
+    // undici asks a source for its first piece before it finds that nobody wants the request.
+    if (this.#unsent?.exchange === exchange) this.#unsent.cancel()
   }
 
   retire(): void {
@@ -178,8 +184,9 @@ class UndiciTransport implements Transport {
     this.#cancelIdle = undefined
     const { body } = exchange
     if (body._tag === "Empty") this.#hand(exchange, exchange.headers, null, exchange)
-    else if (body._tag === "Uint8Array") this.#hand(exchange, exchange.headers, body.text ?? body.body, exchange)
-    else this.#dispatchBody(exchange)
+    else if (body._tag === "Uint8Array" && body.contentLength <= socketBuffer) {
+      this.#hand(exchange, exchange.headers, body.text ?? body.body, exchange)
+    } else this.#dispatchBody(exchange)
   }
 
   #dispatchBody(exchange: Exchange): void {
@@ -200,9 +207,15 @@ class UndiciTransport implements Transport {
     // A Readable, as undici destroys it as soon as the connection is gone; an iterable it leaves waiting for its source.
     const source =
       typeof body === "object" && body !== null && Symbol.asyncIterator in body && !(body instanceof Readable)
-        ? Readable.from(body, { objectMode: false })
+        ? // undici stops listening when the request is over, which may be before the source says that it was stopped.
+          Readable.from(body, { objectMode: false }).on("error", () => {})
         : body
-    this.#hand(exchange, headers, source, new Uploading(exchange, encoded.cancel))
+    const uploading = new Uploading(exchange, encoded.cancel, () => {
+      this.#unsent = undefined
+      return this.#socket
+    })
+    this.#unsent = uploading
+    this.#hand(exchange, headers, source, uploading)
   }
 
   #hand(
@@ -241,19 +254,26 @@ class UndiciTransport implements Transport {
   }
 }
 
-/** An exchange whose body is produced while it is sent: however it ends, its producer is told. */
+/**
+ * An exchange whose body is produced, or written, for a while: however it ends, its producer is told, and it is sent when
+ * the connection has taken all of it.
+ */
 class Uploading implements Dispatcher.DispatchHandler {
-  readonly #exchange: Exchange
-  readonly #cancel: () => void
+  readonly exchange: Exchange
+  readonly cancel: () => void
+  readonly #begin: () => Socket | undefined
+  #socket: Socket | undefined = undefined
   #control: Control | undefined = undefined
 
-  constructor(exchange: Exchange, cancel: () => void) {
-    this.#exchange = exchange
-    this.#cancel = cancel
+  constructor(exchange: Exchange, cancel: () => void, begin: () => Socket | undefined) {
+    this.exchange = exchange
+    this.cancel = cancel
+    this.#begin = begin
   }
 
   onRequestStart(control: Dispatcher.DispatchController): void {
-    const cancel = this.#cancel
+    const { cancel } = this
+    this.#socket = this.#begin()
     this.#control = {
       abort(reason) {
         control.abort(reason)
@@ -263,7 +283,7 @@ class Uploading implements Dispatcher.DispatchHandler {
       resume: () => control.resume()
     }
     try {
-      this.#exchange.onRequestStart(this.#control)
+      this.exchange.onRequestStart(this.#control)
     } catch (error) {
       cancel()
       throw error
@@ -271,29 +291,30 @@ class Uploading implements Dispatcher.DispatchHandler {
   }
 
   onRequestSent(): void {
-    this.#exchange.onRequestSent()
+    if (this.#socket?.writableNeedDrain === true) this.#socket.once("drain", () => this.exchange.onRequestSent())
+    else this.exchange.onRequestSent()
   }
 
   onResponseStarted(): void {
-    this.#exchange.onResponseStarted()
+    this.exchange.onResponseStarted()
   }
 
   onResponseStart(control: Dispatcher.DispatchController, status: number, headers: RawHeaders): void {
-    this.#exchange.onResponseStart(this.#control ?? control, status, headers)
+    this.exchange.onResponseStart(this.#control ?? control, status, headers)
   }
 
   onResponseData(control: Dispatcher.DispatchController, chunk: Uint8Array): void {
-    this.#exchange.onResponseData(this.#control ?? control, chunk)
+    this.exchange.onResponseData(this.#control ?? control, chunk)
   }
 
   onResponseEnd(control: Dispatcher.DispatchController): void {
-    this.#cancel()
-    this.#exchange.onResponseEnd(this.#control ?? control)
+    this.cancel()
+    this.exchange.onResponseEnd(this.#control ?? control)
   }
 
   onResponseError(_control: Dispatcher.DispatchController | null, error: Error): void {
-    this.#cancel()
-    this.#exchange.onResponseError(null, error)
+    this.cancel()
+    this.exchange.onResponseError(null, error)
   }
 }
 
@@ -333,7 +354,7 @@ const classify = (error: Error): Failure => {
     case "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH":
       return { _tag: "Rejected", reason: error.message, cause: error }
     case "UND_ERR_SOCKET":
-      if (error.message === "bad response") {
+      if (error.message === "bad response" || error.message === "bad upgrade") {
         return { _tag: "Protocol", reason: "the server answered 100 Continue, or an upgrade, without being asked", cause: error }
       }
   }
