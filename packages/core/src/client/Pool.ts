@@ -28,6 +28,7 @@ import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { Gate } from "../policy/Policy.ts"
 import { Connector } from "./Connector.ts"
 import type { HostStats } from "./Host.ts"
 import * as Clients from "./internal/clients.ts"
@@ -106,6 +107,8 @@ const eventBuffer = 256
 /**
  * Makes a pool that lives as long as the scope. No connection is made before the first request.
  *
+ * Every attempt passes the `gates`, outermost first, before it asks for a slot: the place of policies.
+ *
  * Closing the scope: new requests fail with `PoolClosed`, those that somebody waits for get `drainTimeout` (default
  * 10 s), then all sockets are destroyed.
  *
@@ -125,13 +128,14 @@ const eventBuffer = 256
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function* (
-  options: PoolConfig.Options = {}
+  options: PoolConfig.Options = {},
+  gates: ReadonlyArray<Gate<PoolError>> = []
 ): Effect.fn.Return<Pool, PoolConfig.ConfigError, Scope.Scope | Connector> {
   const config = yield* PoolConfig.resolve(options)
   const connector = yield* Connector
   const services = yield* Effect.context<never>()
   const events = yield* PubSub.sliding<PoolEvent>(eventBuffer)
-  const state = new PoolState(config, connector, services, events)
+  const state = new PoolState(config, connector, services, events, gates)
   yield* Effect.addFinalizer(() => state.close)
   return {
     client: Clients.make(state, Clients.anySlot),
@@ -176,7 +180,7 @@ export const layer = (options?: PoolConfig.Options): Layer.Layer<Pool, PoolConfi
 export const layerConfig = (
   options: Config.Wrap<PoolConfig.Options>
 ): Layer.Layer<Pool, PoolConfig.ConfigError, Connector> =>
-  Layer.effect(Pool, Effect.flatMap(PoolConfig.unwrap(options), make))
+  Layer.effect(Pool, Effect.flatMap(PoolConfig.unwrap(options), (resolved) => make(resolved)))
 
 /**
  * The pool behind the default tag, with whatever options the current `ConfigProvider` has: environment variables
@@ -196,7 +200,7 @@ export const layerConfig = (
 export const layerFromConfig = (
   source?: Parameters<typeof PoolConfig.fromConfig>[0]
 ): Layer.Layer<Pool, PoolConfig.ConfigError, Connector> =>
-  Layer.effect(Pool, Effect.flatMap(PoolConfig.fromConfig(source), make))
+  Layer.effect(Pool, Effect.flatMap(PoolConfig.fromConfig(source), (options) => make(options)))
 
 /**
  * The pool as the plain `HttpClient.HttpClient`, and behind the default tag: whatever is written for Effect's client

@@ -22,15 +22,14 @@ import {
   requestInfo,
   toHttpClientError
 } from "../PoolError.ts"
+import * as Policy from "../../policy/Policy.ts"
 import * as BaseUrl from "./baseUrl.ts"
 import type { PoolState } from "./state.ts"
 
 /** Any slot. */
 export const anySlot = -1
 
-type Run = (
-  request: HttpClientRequest.HttpClientRequest
-) => Effect.Effect<HttpClientResponse, PoolError>
+type Run = (request: HttpClientRequest.HttpClientRequest) => Effect.Effect<HttpClientResponse, PoolError>
 
 /** The fast lane. */
 export const execute = (state: PoolState, slot: number, streaming: boolean): Run => {
@@ -45,10 +44,22 @@ export const execute = (state: PoolState, slot: number, streaming: boolean): Run
     })
   return (request) =>
     // Only a streamed body runs effects, which need the caller's services.
-    request.body._tag === "Stream"
-      ? Effect.withFiber((fiber) => send(request, fiber.context))
-      : send(request, state.services)
+    attempt(
+      state,
+      request,
+      request.body._tag === "Stream"
+        ? Effect.withFiber((fiber) => send(request, fiber.context))
+        : send(request, state.services)
+    )
 }
+
+/** Where policies stand: around every attempt, before it asks for a slot. */
+const attempt = (
+  state: PoolState,
+  request: HttpClientRequest.HttpClientRequest,
+  send: Effect.Effect<HttpClientResponse, PoolError>
+): Effect.Effect<HttpClientResponse, PoolError> =>
+  state.gates.length === 0 ? send : Policy.through(state.gates, request, send)
 
 export const make = (state: PoolState, slot: number): HttpClient.HttpClient.With<PoolError> => {
   const transport = transformable(state, slot)
@@ -75,20 +86,24 @@ export const makeFolded = (state: PoolState): HttpClient.HttpClient => {
 
 const transformable = (state: PoolState, slot: number): HttpClient.HttpClient =>
   HttpClient.make((request, _url, signal, fiber) =>
-    Effect.callback<HttpClientResponse, PoolError>((resume) => {
-      const exchange = state.begin(request, fiber.context, resume, slot, false)
-      if (isPoolError(exchange)) {
-        resume(Effect.fail(exchange))
-        return
-      }
-      const onAbort = () => {
-        if (exchange.response !== undefined) exchange.discard()
-        else exchange.fail(invalid(request, "its signal was aborted"))
-      }
-      signal.addEventListener("abort", onAbort, { once: true })
-      exchange.onDone = () => signal.removeEventListener("abort", onAbort)
-      return Effect.sync(() => exchange.interrupt())
-    }).pipe(Effect.mapError((error) => toHttpClientError(error, request)))
+    attempt(
+      state,
+      request,
+      Effect.callback<HttpClientResponse, PoolError>((resume) => {
+        const exchange = state.begin(request, fiber.context, resume, slot, false)
+        if (isPoolError(exchange)) {
+          resume(Effect.fail(exchange))
+          return
+        }
+        const onAbort = () => {
+          if (exchange.response !== undefined) exchange.discard()
+          else exchange.fail(invalid(request, "its signal was aborted"))
+        }
+        signal.addEventListener("abort", onAbort, { once: true })
+        exchange.onDone = () => signal.removeEventListener("abort", onAbort)
+        return Effect.sync(() => exchange.interrupt())
+      })
+    ).pipe(Effect.mapError((error) => toHttpClientError(error, request)))
   )
 
 /** What a transformed client sees must be absolute: `HttpClient.make` parses it, redirects are resolved against it. */
@@ -98,7 +113,10 @@ const absolute = (
 ): Effect.Effect<HttpClientRequest.HttpClientRequest, PoolError> => {
   // The parameters stay apart: in the URL, those that are `Redacted` would no longer be known for it.
   const { body, hash, headers, method, url, urlParams } = request
-  const target = BaseUrl.resolve(state.base, HttpClientRequest.makeWith(method, url, UrlParams.empty, hash, headers, body))
+  const target = BaseUrl.resolve(
+    state.base,
+    HttpClientRequest.makeWith(method, url, UrlParams.empty, hash, headers, body)
+  )
   return target.origin === undefined
     ? Effect.fail(invalid(request, target.reason))
     : Effect.succeed(HttpClientRequest.makeWith(method, target.origin + target.path, urlParams, hash, headers, body))
@@ -109,5 +127,9 @@ export const invalid = (request: HttpClientRequest.HttpClientRequest, reason: st
 
 const unfold = (error: HttpClientError, request: HttpClientRequest.HttpClientRequest): PoolError =>
   Option.getOrElse(fromHttpClientError(error), () =>
-    invalid(request, "its URL cannot be parsed after `mapRequest`; use `mapRequestInput` to change a relative path", error)
+    invalid(
+      request,
+      "its URL cannot be parsed after `mapRequest`; use `mapRequestInput` to change a relative path",
+      error
+    )
   )

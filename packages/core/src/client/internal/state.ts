@@ -13,6 +13,7 @@ import type { PoolConfig, ResolvedHost } from "../PoolConfig.ts"
 import * as PoolError from "../PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 import * as Selection from "../Selection.ts"
+import type { Gate } from "../../policy/Policy.ts"
 import * as BaseUrl from "./baseUrl.ts"
 import { Deadlines } from "./deadlines.ts"
 import { Exchange, type Kind, type Resume } from "./exchange.ts"
@@ -24,6 +25,7 @@ const saturationInterval = 1000
 
 export class PoolState {
   readonly config: PoolConfig
+  readonly gates: ReadonlyArray<Gate<PoolError.PoolError>>
   readonly connector: Connector
   readonly services: Context.Context<never>
   readonly timers: Timers
@@ -49,9 +51,11 @@ export class PoolState {
     config: PoolConfig,
     connector: Connector,
     services: Context.Context<never>,
-    events: PubSub.PubSub<PoolEvent>
+    events: PubSub.PubSub<PoolEvent>,
+    gates: ReadonlyArray<Gate<PoolError.PoolError>>
   ) {
     this.config = config
+    this.gates = gates
     this.connector = connector
     this.services = services
     this.events = events
