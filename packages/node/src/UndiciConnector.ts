@@ -105,10 +105,7 @@ class UndiciTransport implements Transport {
     const socket = this.#socket
     const client = this.#client
     if (!this.#given) socket?.destroy()
-    return Effect.andThen(
-      client === undefined ? Effect.void : Effect.promise(() => client.destroy()),
-      closed(socket)
-    )
+    return Effect.andThen(client === undefined ? Effect.void : Effect.promise(() => client.destroy()), closed(socket))
   })
 
   classify(error: Error): Failure {
@@ -339,7 +336,8 @@ const reasonOf = (socket: Socket): string => {
 
 const classify = (error: Error): Failure => {
   if (error instanceof DialError) return error.failure
-  if (error instanceof RequestBody.RequestBodyError) return { _tag: "Rejected", reason: error.message, cause: error.cause }
+  if (error instanceof RequestBody.RequestBodyError)
+    return { _tag: "Rejected", reason: error.message, cause: error.cause }
   const code = codeOf(error)
   if (code.startsWith("HPE_")) {
     return { _tag: "Protocol", reason: `it is not HTTP/1.1 (${error.message})`, cause: error }
@@ -355,7 +353,11 @@ const classify = (error: Error): Failure => {
       return { _tag: "Rejected", reason: error.message, cause: error }
     case "UND_ERR_SOCKET":
       if (error.message === "bad response" || error.message === "bad upgrade") {
-        return { _tag: "Protocol", reason: "the server answered 100 Continue, or an upgrade, without being asked", cause: error }
+        return {
+          _tag: "Protocol",
+          reason: "the server answered 100 Continue, or an upgrade, without being asked",
+          cause: error
+        }
       }
   }
   return { _tag: "Broken", cause: error }

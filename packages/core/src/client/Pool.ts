@@ -21,7 +21,7 @@ import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
-import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -57,7 +57,7 @@ export interface Pool {
    * The body of a response that lasts: `requestTimeout` ends at the headers, `bodyIdleTimeout` rules after that. The slot
    * is busy until the stream ends or is left.
    */
-  readonly stream: (request: HttpClientRequest.HttpClientRequest) => Stream.Stream<Uint8Array, PoolError>
+  readonly stream: (request: HttpClientRequest) => Stream.Stream<Uint8Array, PoolError>
   readonly stats: Effect.Effect<PoolStats>
   /** Counters of one origin; none when the pool has not used it, or has evicted it. */
   readonly hostStats: (origin: string | URL) => Effect.Effect<Option.Option<HostStats>>
@@ -142,7 +142,8 @@ export const make = Effect.fnUntraced(function* (
     httpClient: Clients.makeFolded(state),
     stream: stream(state),
     stats: Effect.sync(() => ({ name: config.name, size: config.size, ...state.stats() })),
-    hostStats: (origin) => Effect.sync(() => Option.map(Option.fromUndefinedOr(findHost(state, origin)), (_) => _.stats())),
+    hostStats: (origin) =>
+      Effect.sync(() => Option.map(Option.fromUndefinedOr(findHost(state, origin)), (_) => _.stats())),
     slots: Array.from({ length: config.size }, (_, index) => slot(state, index)),
     events: Stream.fromPubSub(events),
     configureHost: (origin, hostConfig) =>
@@ -180,7 +181,10 @@ export const layer = (options?: PoolConfig.Options): Layer.Layer<Pool, PoolConfi
 export const layerConfig = (
   options: Config.Wrap<PoolConfig.Options>
 ): Layer.Layer<Pool, PoolConfig.ConfigError, Connector> =>
-  Layer.effect(Pool, Effect.flatMap(PoolConfig.unwrap(options), (resolved) => make(resolved)))
+  Layer.effect(
+    Pool,
+    Effect.flatMap(PoolConfig.unwrap(options), (resolved) => make(resolved))
+  )
 
 /**
  * The pool behind the default tag, with whatever options the current `ConfigProvider` has: environment variables
@@ -200,7 +204,10 @@ export const layerConfig = (
 export const layerFromConfig = (
   source?: Parameters<typeof PoolConfig.fromConfig>[0]
 ): Layer.Layer<Pool, PoolConfig.ConfigError, Connector> =>
-  Layer.effect(Pool, Effect.flatMap(PoolConfig.fromConfig(source), (options) => make(options)))
+  Layer.effect(
+    Pool,
+    Effect.flatMap(PoolConfig.fromConfig(source), (options) => make(options))
+  )
 
 /**
  * The pool as the plain `HttpClient.HttpClient`, and behind the default tag: whatever is written for Effect's client

@@ -126,9 +126,9 @@ export class TimeoutError extends Data.TaggedError("TimeoutError")<
   readonly [TypeId] = TypeId
   override get message(): string {
     const where = this.address === undefined ? "" : ` to ${this.address}`
-    return `${timeoutOption[this.phase]} of ${Duration.toMillis(this.timeout)} ms passed${where}. ${
-      show(this.request)
-    }: raise the limit or look at why the server is slow`
+    return `${timeoutOption[this.phase]} of ${Duration.toMillis(this.timeout)} ms passed${where}. ${show(
+      this.request
+    )}: raise the limit or look at why the server is slow`
   }
 }
 
@@ -199,9 +199,9 @@ export class CircuitOpen extends Data.TaggedError("CircuitOpen")<
 > {
   readonly [TypeId] = TypeId
   override get message(): string {
-    return `Circuit is open. ${show(this.request)}: the host failed too often; next probe in ${
-      Duration.toMillis(this.retryAfter)
-    } ms`
+    return `Circuit is open. ${show(this.request)}: the host failed too often; next probe in ${Duration.toMillis(
+      this.retryAfter
+    )} ms`
   }
 }
 
@@ -222,9 +222,9 @@ export class PoolSaturated extends Data.TaggedError("PoolSaturated")<
   readonly [TypeId] = TypeId
   override get message(): string {
     const limit = this.reason === "acquireTimeout" ? `${this.limit} ms` : String(this.limit)
-    return `No slot: ${this.reason} of ${limit} reached with ${this.waiting} requests waiting. ${
-      show(this.request)
-    }: raise \`size\`, send less, or find out why answers are slow`
+    return `No slot: ${this.reason} of ${limit} reached with ${this.waiting} requests waiting. ${show(
+      this.request
+    )}: raise \`size\`, send less, or find out why answers are slow`
   }
 }
 
@@ -343,7 +343,9 @@ export const requestInfo = (method: string, url: string, params?: UrlParams.UrlP
 /** An `HttpClientError` shows the URL of its request. */
 const withoutSecrets = (request: HttpClientRequest): HttpClientRequest => {
   const { url } = requestInfo(request.method, request.url)
-  return url === request.url ? request : makeWith(request.method, url, request.urlParams, request.hash, request.headers, request.body)
+  return url === request.url
+    ? request
+    : makeWith(request.method, url, request.urlParams, request.hash, request.headers, request.body)
 }
 
 /**

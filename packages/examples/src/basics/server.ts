@@ -21,7 +21,9 @@ const answer: Http.RequestListener = (request, response) => {
     return
   }
   response.writeHead(200, { "content-type": "application/json" })
-  response.end(JSON.stringify({ path: url.pathname, port: request.socket.remotePort, tenant: request.headers["x-tenant"] }))
+  response.end(
+    JSON.stringify({ path: url.pathname, port: request.socket.remotePort, tenant: request.headers["x-tenant"] })
+  )
 }
 
 /** Starts it on a port that the system chooses and gives its origin. */

@@ -20,11 +20,14 @@ export interface BodySource {
   readonly abort: () => void
 }
 
+/** Shared by all bodies of which nothing is held; never written to. */
+const none: Array<Uint8Array> = []
+
 export class Body implements wakeups.Sleeper {
   mode: "buffering" | "collecting" | "streaming" | "discarding" = "buffering"
   ended = false
   error: PoolError | undefined = undefined
-  private chunks: Array<Uint8Array> = []
+  private chunks: Array<Uint8Array> = none
   private size = 0
   private paused = false
   private waiting: Array<() => void> | undefined = undefined
@@ -57,7 +60,9 @@ export class Body implements wakeups.Sleeper {
       if (this.size > this.highWaterMark) this.source.abort()
       return
     }
-    this.chunks.push(chunk)
+    // A literal has room for one, which most bodies are; an empty array that grows has room for seventeen.
+    if (this.chunks.length === 0) this.chunks = [chunk]
+    else this.chunks.push(chunk)
     if (this.mode !== "collecting" && this.size > this.highWaterMark && !this.paused) {
       this.paused = true
       this.source.pause()
@@ -105,7 +110,7 @@ export class Body implements wakeups.Sleeper {
   /** What has arrived since the last call; asks for more when there is nothing. */
   take(): ReadonlyArray<Uint8Array> {
     const taken = this.chunks
-    this.chunks = []
+    this.chunks = none
     this.size = 0
     this.unpause()
     return taken
@@ -113,7 +118,7 @@ export class Body implements wakeups.Sleeper {
 
   discard(): void {
     this.mode = "discarding"
-    this.chunks = []
+    this.chunks = none
     if (this.size > this.highWaterMark) this.source.abort()
     else this.unpause()
   }

@@ -404,6 +404,4 @@ const isEventStream = (headers: RawHeaders): boolean => {
 
 /** Bodies that are used up by being sent. */
 const isOneShot = (body: unknown): boolean =>
-  typeof body === "object" &&
-  body !== null &&
-  (Symbol.asyncIterator in body || body instanceof ReadableStream)
+  typeof body === "object" && body !== null && (Symbol.asyncIterator in body || body instanceof ReadableStream)

@@ -65,7 +65,10 @@ export class FunctionTransport<E> implements Transport {
       }
       exchange.onRequestStart(control)
       exchange.onRequestSent()
-      return this.respond(requestOf(exchange, this.target), { slot: this.target.slot, origin: this.target.origin }).pipe(
+      return this.respond(requestOf(exchange, this.target), {
+        slot: this.target.slot,
+        origin: this.target.origin
+      }).pipe(
         Effect.flatMap((response) => {
           exchange.onResponseStarted()
           exchange.onResponseStart(control, response.status, rawHeaders(response))
@@ -105,7 +108,15 @@ const requestOf = (exchange: Exchange, target: Target): HttpClientRequest.HttpCl
   for (let i = 0; i < exchange.headers.length; i += 2) headers[exchange.headers[i]!] = exchange.headers[i + 1]!
   return HttpClientRequest.empty.pipe(
     HttpClientRequest.setUrl(target.origin + exchange.path),
-    (request) => HttpClientRequest.makeWith(exchange.method, request.url, request.urlParams, request.hash, request.headers, exchange.body),
+    (request) =>
+      HttpClientRequest.makeWith(
+        exchange.method,
+        request.url,
+        request.urlParams,
+        request.hash,
+        request.headers,
+        exchange.body
+      ),
     HttpClientRequest.setHeaders(headers)
   )
 }
@@ -121,4 +132,3 @@ const bodyOf = (response: HttpClientResponse): Stream.Stream<Uint8Array, unknown
   )
 
 const errorOf = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error), { cause: error }))
-

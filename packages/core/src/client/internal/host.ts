@@ -25,24 +25,27 @@ export interface Limits {
   readonly request: Limit<Kind> | undefined
 }
 
-export class Counters {
-  requests = 0
-  responses = 0
-  failures = 0
-  timeouts = 0
-  saturated = 0
-  staleRetries = 0
-  abandoned = 0
-  ejections = 0
-  connectionsOpened = 0
-  connectionsClosed = 0
-}
+/** What is counted as it happens; the rest of the statistics is read off when asked for. */
+export const noCounts = () => ({
+  requests: 0,
+  responses: 0,
+  failures: 0,
+  timeouts: 0,
+  saturated: 0,
+  staleRetries: 0,
+  abandoned: 0,
+  ejections: 0,
+  connectionsOpened: 0,
+  connectionsClosed: 0
+})
+
+export type Counters = ReturnType<typeof noCounts>
 
 export class Host implements Candidates {
   readonly pool: PoolState
   readonly origin: string
   readonly cursor: Ref.Ref<number> = Ref.makeUnsafe(0)
-  readonly counters = new Counters()
+  readonly counters: Counters = noCounts()
   limits: Limits
   /** Name, value, name, value…: sent with every request that does not say otherwise. */
   headers: Array<string>

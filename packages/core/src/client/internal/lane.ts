@@ -80,9 +80,7 @@ export class Lane implements Observer {
   }
 
   classify(error: Error): Failure {
-    return this.transport === undefined
-      ? { _tag: "Broken", cause: error }
-      : this.transport.classify(error)
+    return this.transport === undefined ? { _tag: "Broken", cause: error } : this.transport.classify(error)
   }
 
   /** A request is being written. Says whether its connection stood idle before. */

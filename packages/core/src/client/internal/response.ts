@@ -115,7 +115,9 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
     return Effect.flatMap(this.arrayBuffer, (buffer) =>
       Effect.tryPromise({
         try: () =>
-          new globalThis.Response(buffer, { headers: { "content-type": this.headers["content-type"] ?? "" } }).formData(),
+          new globalThis.Response(buffer, {
+            headers: { "content-type": this.headers["content-type"] ?? "" }
+          }).formData(),
         catch: (cause) => this.#error(this.#exchange.decodeError("it is not form data", cause))
       })
     )
@@ -156,7 +158,11 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
     const { config, connector } = this.#exchange.host.pool
     // A caller that asked for a coding itself wants the body as it is.
     if (!config.decompress || "accept-encoding" in this.request.headers) return undefined
-    const codings = String(encoding).toLowerCase().split(",").map((coding) => coding.trim()).filter((coding) => coding !== "" && coding !== "identity")
+    const codings = String(encoding)
+      .toLowerCase()
+      .split(",")
+      .map((coding) => coding.trim())
+      .filter((coding) => coding !== "" && coding !== "identity")
     return codings.length === 0 ? undefined : connector.decompress?.(codings, config.maxDecompressedSize)
   }
 
@@ -222,8 +228,8 @@ const collect = (exchange: Exchange, body: Body): Effect.Effect<void, PoolError>
 
 /** Chunk after chunk; the connection pauses while nobody takes them. Ends the exchange when left early. */
 const rawStream = (exchange: Exchange, body: Body): Stream.Stream<Uint8Array, PoolError> => {
-  const pull: Effect.Effect<readonly [Uint8Array, ...Array<Uint8Array>], PoolError | Cause.Done<void>> = Effect.callback(
-    (resume) => {
+  const pull: Effect.Effect<readonly [Uint8Array, ...Array<Uint8Array>], PoolError | Cause.Done<void>> =
+    Effect.callback((resume) => {
       let undo = () => {}
       const look = () => {
         const [first, ...rest] = body.take()
@@ -234,8 +240,7 @@ const rawStream = (exchange: Exchange, body: Body): Stream.Stream<Uint8Array, Po
       }
       look()
       return Effect.sync(() => undo())
-    }
-  )
+    })
   return Stream.suspend(() => {
     // What was collected before can be streamed again; what was streamed is gone.
     if (body.mode === "collecting") return Stream.fromEffect(Effect.map(collect(exchange, body), () => body.bytes()))

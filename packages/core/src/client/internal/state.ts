@@ -17,7 +17,7 @@ import type { Gate } from "../../policy/Policy.ts"
 import * as BaseUrl from "./baseUrl.ts"
 import { Deadlines } from "./deadlines.ts"
 import { Exchange, type Kind, type Resume } from "./exchange.ts"
-import { Counters, Host, type Limits } from "./host.ts"
+import { type Counters, Host, type Limits, noCounts } from "./host.ts"
 import * as MakeTimers from "./timers.ts"
 
 /** How often a saturated pool says so. */
@@ -43,7 +43,7 @@ export class PoolState {
   private readonly deadlines: Deadlines<Kind>
   private readonly limits = new WeakMap<ResolvedHost, Limits>()
   /** What evicted hosts had counted. */
-  private readonly evicted = new Counters()
+  private readonly evicted: Counters = noCounts()
   private saturationReportedAt = -Infinity
   private onDrained: (() => void) | undefined = undefined
 
@@ -90,7 +90,10 @@ export class PoolState {
     }
     const { origin, path } = target
     if (this.closing) {
-      return new PoolError.PoolClosed({ request: PoolError.requestInfo(request.method, origin + path, request.urlParams), attempts: 0 })
+      return new PoolError.PoolClosed({
+        request: PoolError.requestInfo(request.method, origin + path, request.urlParams),
+        attempts: 0
+      })
     }
     const host = this.hosts.get(origin) ?? this.addHost(origin)
     if (host === undefined) {
@@ -187,7 +190,7 @@ export class PoolState {
   }
 
   stats(): Omit<HostStats, "origin"> & { readonly hosts: number } {
-    const counters = new Counters()
+    const counters = noCounts()
     addUp(counters, this.evicted)
     let active = 0
     let ejected = 0
@@ -208,7 +211,10 @@ export class PoolState {
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closing = true
     this.emit({ _tag: "Closing", active: this.exchanges().length })
-    return Effect.andThen(this.drained, Effect.suspend(() => this.destroy()))
+    return Effect.andThen(
+      this.drained,
+      Effect.suspend(() => this.destroy())
+    )
   })
 
   checkDrained(): void {
@@ -236,9 +242,10 @@ export class PoolState {
       exchange.fail(new PoolError.PoolClosed({ request: exchange.info, attempts: 1 }))
     }
     this.deadlines.stop()
-    return Effect.forEach(this.hosts.values(), (host) => host.close(), { concurrency: "unbounded", discard: true }).pipe(
-      Effect.andThen(Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length })))
-    )
+    return Effect.forEach(this.hosts.values(), (host) => host.close(), {
+      concurrency: "unbounded",
+      discard: true
+    }).pipe(Effect.andThen(Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length }))))
   }
 
   private exchanges(): ReadonlyArray<Exchange> {
