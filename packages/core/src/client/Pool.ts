@@ -62,7 +62,7 @@ export interface Pool {
   /** Counters of one origin; none when the pool has not used it, or has evicted it. */
   readonly hostStats: (origin: string | URL) => Effect.Effect<Option.Option<HostStats>>
   readonly slots: ReadonlyArray<Slot>
-  /** What happens from now on; a slow consumer misses the oldest. */
+  /** What happens from now on, until the pool is closed; a slow consumer misses the oldest. */
   readonly events: Stream.Stream<PoolEvent>
   /** Changes the settings of one origin; requests that start from now on have them. */
   readonly configureHost: (
@@ -145,7 +145,9 @@ export const make = Effect.fnUntraced(function* (
     hostStats: (origin) =>
       Effect.sync(() => Option.map(Option.fromUndefinedOr(findHost(state, origin)), (_) => _.stats())),
     slots: Array.from({ length: config.size }, (_, index) => slot(state, index)),
-    events: Stream.fromPubSub(events),
+    events: Stream.suspend(() =>
+      state.closed ? Stream.empty : Stream.takeUntil(Stream.fromPubSub(events), (event) => event._tag === "Closed")
+    ),
     configureHost: (origin, hostConfig) =>
       Effect.map(PoolConfig.resolveHost(config, String(origin), hostConfig), (resolved) =>
         state.configureHost(originOf(origin), resolved)

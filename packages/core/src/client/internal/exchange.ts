@@ -64,6 +64,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   state: "waiting" | "chosen" | "sent" | "body" | "done" = "waiting"
   lane: Lane | undefined = undefined
   response: Body | undefined = undefined
+  attempts = 0
   status = 0
   rawHeaders: RawHeaders = {}
   /** Called when it is done, by whoever must know at once. */
@@ -76,7 +77,6 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   private replayed = false
   private writtenWhole = false
   private responseBegun = false
-  private attempts = 0
   private phaseDeadline: Deadline<Kind> | undefined = undefined
   private attemptDeadline: Deadline<Kind> | undefined = undefined
   private requestDeadline: Deadline<Kind> | undefined = undefined

@@ -45,7 +45,7 @@ export class Host implements Candidates {
   readonly pool: PoolState
   readonly origin: string
   readonly cursor: Ref.Ref<number> = Ref.makeUnsafe(0)
-  readonly counters: Counters = noCounts()
+  counters: Counters = noCounts()
   limits: Limits
   /** Name, value, name, value…: sent with every request that does not say otherwise. */
   headers: Array<string>

@@ -38,6 +38,7 @@ export class PoolState {
   /** Requests in all waiting lines. */
   waiting = 0
   closing = false
+  closed = false
 
   private readonly rule: Selection.Rule
   private readonly deadlines: Deadlines<Kind>
@@ -141,6 +142,8 @@ export class PoolState {
     if (oldest === undefined) return false
     this.hosts.delete(oldest.origin)
     addUp(this.evicted, oldest.counters)
+    // Its connections are still to be closed.
+    oldest.counters = this.evicted
     Effect.runForkWith(this.services)(oldest.close())
     this.emit({ _tag: "HostEvicted", origin: oldest.origin })
     return true
@@ -239,13 +242,20 @@ export class PoolState {
   private destroy(): Effect.Effect<void> {
     const left = this.exchanges()
     for (const exchange of left) {
-      exchange.fail(new PoolError.PoolClosed({ request: exchange.info, attempts: 1 }))
+      exchange.fail(new PoolError.PoolClosed({ request: exchange.info, attempts: exchange.attempts }))
     }
     this.deadlines.stop()
     return Effect.forEach(this.hosts.values(), (host) => host.close(), {
       concurrency: "unbounded",
       discard: true
-    }).pipe(Effect.andThen(Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length }))))
+    }).pipe(
+      Effect.andThen(
+        Effect.sync(() => {
+          this.closed = true
+          this.emit({ _tag: "Closed", aborted: left.length })
+        })
+      )
+    )
   }
 
   private exchanges(): ReadonlyArray<Exchange> {
