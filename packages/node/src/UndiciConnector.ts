@@ -339,7 +339,8 @@ const classify = (error: Error): Failure => {
   if (error instanceof RequestBody.RequestBodyError)
     return { _tag: "Rejected", reason: error.message, cause: error.cause }
   const code = codeOf(error)
-  if (code.startsWith("HPE_")) {
+  // undici means to give it a code, but finds none.
+  if (error.name === "HTTPParserError") {
     return { _tag: "Protocol", reason: `it is not HTTP/1.1 (${error.message})`, cause: error }
   }
   switch (code) {
