@@ -30,7 +30,7 @@ describe("Pool", () => {
         const { client } = yield* poolOn(server)
         const got = yield* client.get("/ping")
         assert.strictEqual(yield* got.text, "GET /ping ")
-        const posted = yield* client.post("/echo", { body: (yield* jsonBody({ a: 1 })) })
+        const posted = yield* client.post("/echo", { body: yield* jsonBody({ a: 1 }) })
         assert.strictEqual(posted.status, 200)
         assert.strictEqual(yield* posted.text, 'POST /echo {"a":1}')
         assert.strictEqual(server.requests[1]?.headers["content-type"], "application/json")
@@ -46,7 +46,13 @@ describe("Pool", () => {
         assert.isTrue(Option.isNone(yield* Effect.timeoutOption(client.get("/hang"), "50 millis")))
         assert.strictEqual((yield* client.get("/")).status, 200)
         yield* server.until(() => server.connections[0]?.closed === true)
-        yield* eventually(stats, { active: 0, waiting: 0, connectionsOpened: 2, connectionsClosed: 1, connectionsOpen: 1 })
+        yield* eventually(stats, {
+          active: 0,
+          waiting: 0,
+          connectionsOpened: 2,
+          connectionsClosed: 1,
+          connectionsOpen: 1
+        })
       })
     )
 
@@ -71,11 +77,17 @@ describe("Pool", () => {
           (i) => Effect.flatMap(client.get(`/${i}`), (response) => response.text),
           all
         )
-        assert.deepStrictEqual(bodies, times(1000).map((i) => `/${i}`))
+        assert.deepStrictEqual(
+          bodies,
+          times(1000).map((i) => `/${i}`)
+        )
         assert.strictEqual(server.connections.length, 8)
         assert.strictEqual(server.mostOpen, 8)
         const counts = server.connections.map((connection) => connection.requests.length)
-        assert.strictEqual(counts.reduce((a, b) => a + b), 1000)
+        assert.strictEqual(
+          counts.reduce((a, b) => a + b),
+          1000
+        )
         assert.include(yield* stats, { requests: 1000, responses: 1000, failures: 0, active: 0, waiting: 0 })
       })
     )
@@ -186,7 +198,10 @@ describe("Pool", () => {
           first?.write(HostileServer.response())
           yield* server.received(i + 1)
         }
-        assert.deepStrictEqual(server.requests.slice(2).map((request) => request.path), ["/2", "/3", "/4", "/5"])
+        assert.deepStrictEqual(
+          server.requests.slice(2).map((request) => request.path),
+          ["/2", "/3", "/4", "/5"]
+        )
         assert.strictEqual(server.connections.length, 2)
       })
     )
@@ -197,7 +212,9 @@ describe("Pool", () => {
         const { client, stats } = yield* poolOn(server, { size: 1, maxWaiting: 1, acquireTimeout: 50 })
         yield* Effect.forkChild(client.get("/hang"))
         yield* server.received(1)
-        const waiting = yield* Effect.forkChild(failsWith(client.get("/waits"), "PoolSaturated"), { startImmediately: true })
+        const waiting = yield* Effect.forkChild(failsWith(client.get("/waits"), "PoolSaturated"), {
+          startImmediately: true
+        })
         const full = yield* failsWith(client.get("/full"), "PoolSaturated")
         assert.include(full, { reason: "maxWaiting", limit: 1 })
         assert.include(yield* Fiber.join(waiting), { reason: "acquireTimeout", limit: 50 })
@@ -215,7 +232,10 @@ describe("Pool", () => {
           (i) => Effect.flatMap(slots[2]!.client.get(`/${i}`), (response) => response.text),
           all
         )
-        assert.deepStrictEqual(bodies, times(10).map((i) => `/${i}`))
+        assert.deepStrictEqual(
+          bodies,
+          times(10).map((i) => `/${i}`)
+        )
         assert.strictEqual(server.connections.length, 1)
         assert.include(yield* slots[2]!.stats, { state: "free", requests: 10, connectionsOpen: 1 })
       })
@@ -244,7 +264,10 @@ describe("Pool", () => {
         yield* Effect.forEach(times(4), (i) => Effect.forkChild(client.get(`/${i}`), { startImmediately: true }))
         yield* server.received(3)
         yield* eventually(stats, { active: 1, waiting: 1 })
-        assert.sameMembers(server.requests.map((request) => request.path), ["/0", "/1", "/3"])
+        assert.sameMembers(
+          server.requests.map((request) => request.path),
+          ["/0", "/1", "/3"]
+        )
       })
     )
 
@@ -284,7 +307,10 @@ describe("Pool", () => {
         const server = yield* HostileServer.make((request) => request.answer())
         const { client } = yield* poolOn(server, { size: 2, maxRequestsPerConnection: 3 })
         for (let i = 0; i < 12; i++) yield* client.get("/")
-        assert.deepStrictEqual(server.connections.map((connection) => connection.requests.length), [3, 3, 3, 3])
+        assert.deepStrictEqual(
+          server.connections.map((connection) => connection.requests.length),
+          [3, 3, 3, 3]
+        )
         yield* server.until(() => server.open === 2)
       })
     )
@@ -369,7 +395,12 @@ describe("Pool", () => {
         for (let i = 0; i < 4; i++) yield* client.get("/")
         assert.strictEqual(server.connections.length, 2)
         yield* Deferred.await(back)
-        assert.deepStrictEqual(yield* Ref.get(log), ["SlotEjected 0", "SlotEjected 1", "SlotRestored 0", "SlotRestored 1"])
+        assert.deepStrictEqual(yield* Ref.get(log), [
+          "SlotEjected 0",
+          "SlotEjected 1",
+          "SlotRestored 0",
+          "SlotRestored 1"
+        ])
         for (let i = 0; i < 4; i++) yield* client.get("/")
         assert.strictEqual(server.connections.length, 4)
         assert.include(yield* stats, { ejected: 0, ejections: 2 })
@@ -401,7 +432,10 @@ describe("Pool", () => {
     it.live("cookies: kept and sent back, by withCookiesRef", () =>
       Effect.gen(function* () {
         const server = yield* HostileServer.make((request) =>
-          request.answer(request.headers["cookie"] ?? "", request.path === "/login" ? "Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n" : "")
+          request.answer(
+            request.headers["cookie"] ?? "",
+            request.path === "/login" ? "Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n" : ""
+          )
         )
         const pool = yield* poolOn(server)
         const jar = yield* Ref.make<ReadonlyArray<Cookies.Cookie>>([])
@@ -433,7 +467,11 @@ describe("Pool", () => {
       Effect.gen(function* () {
         const other = yield* HostileServer.make((request) => request.answer())
         const server = yield* HostileServer.make((request) =>
-          request.answer("", `Location: ${request.path === "/out" ? other.origin : ""}/in\r\n`, request.path === "/in" ? 200 : 307)
+          request.answer(
+            "",
+            `Location: ${request.path === "/out" ? other.origin : ""}/in\r\n`,
+            request.path === "/in" ? 200 : 307
+          )
         )
         const headers = { "x-api-key": "default-secret" }
         const pool = yield* poolOn(server, { headers })
@@ -449,7 +487,9 @@ describe("Pool", () => {
 
     it.live("a transformed client: mapRequestInput, mapRequest, transformResponse", () =>
       Effect.gen(function* () {
-        const server = yield* HostileServer.make((request) => request.answer(`${request.path} ${request.headers["x-a"]}`))
+        const server = yield* HostileServer.make((request) =>
+          request.answer(`${request.path} ${request.headers["x-a"]}`)
+        )
         const pool = yield* poolOn(server, { baseUrl: `${server.origin}/api` })
         const client = pool.client.pipe(
           HttpClient.mapRequestInput(HttpClientRequest.prependUrl("v1")),
