@@ -15,9 +15,9 @@ export type Command =
     }
 
 /** Many short turns rather than few long ones: what disturbs the machine for seconds spoils fewer of them. */
-const standard: Plan = { rounds: 9, seconds: 0.5, warmUp: 1.5, leadIn: 0.1, memorySamples: 3 }
+const standard: Plan = { rounds: 9, seconds: 0.5, warmUp: 1.5, leadIn: 0.1, memorySamples: 3, isolated: false }
 
-const quick: Plan = { rounds: 1, seconds: 0.2, warmUp: 0.3, leadIn: 0.05, memorySamples: 1 }
+const quick: Plan = { rounds: 1, seconds: 0.2, warmUp: 0.3, leadIn: 0.05, memorySamples: 1, isolated: false }
 
 export const usage = `The benchmark: Millrace's bare pool beside its peers, on loopback.
 
@@ -27,6 +27,7 @@ export const usage = `The benchmark: Millrace's bare pool beside its peers, on l
   --only PATTERN    the scenarios and rows whose name matches (a regular expression)
   --rounds N        turns of each contender in a scenario (${standard.rounds}; at least 3)
   --seconds S       length of a turn (${standard.seconds})
+  --isolated        each contender in a process of its own, not all in one
   --quick           one short round, not judged
   --json            print the result as one JSON object
   --help            print this
@@ -42,6 +43,7 @@ export const parse = (args: ReadonlyArray<string>): Command => {
       options: {
         json: { type: "boolean", default: false },
         quick: { type: "boolean", default: false },
+        isolated: { type: "boolean", default: false },
         help: { type: "boolean", short: "h", default: false },
         rounds: { type: "string" },
         seconds: { type: "string" },
@@ -66,6 +68,7 @@ export const parse = (args: ReadonlyArray<string>): Command => {
     problems.push(`--only: ${(error as Error).message}`)
   }
   if (problems.length > 0) return { _tag: "Wrong", problems }
-  const plan = values.quick ? quick : { ...standard, rounds, seconds }
+  const { isolated } = values
+  const plan = values.quick ? { ...quick, isolated } : { ...standard, rounds, seconds, isolated }
   return { _tag: "Bench", json: values.json, only, judged: !values.quick, plan }
 }

@@ -1,9 +1,9 @@
 /**
  * How it is measured.
  *
- * One process serves, one process of each contender makes load, and they take turns: A B C, A B C, … Every figure of a
+ * One process serves, another makes load for one contender after the other: A B C, A B C, … Every figure of a
  * contender is compared with the reference's figure of the same round, seconds apart, and the median of these ratios
- * counts: a noisy neighbour, a warm processor or a busy minute falls on both sides. Before the first round every process
+ * counts: a noisy neighbour, a warm processor or a busy minute falls on both sides. Before the first round every contender
  * is warmed up alone; before each turn a short lead-in, which is not counted, brings connections and caches back.
  */
 import * as Effect from "effect/Effect"
@@ -24,6 +24,8 @@ export interface Plan {
   readonly warmUp: number
   readonly leadIn: number
   readonly memorySamples: number
+  /** Each contender in a process of its own. */
+  readonly isolated: boolean
 }
 
 export interface Server {
@@ -74,17 +76,28 @@ interface Turn extends LoadResult {
 const worked = (): number =>
   Os.cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0)
 
-const startContender = (scenario: Scenario, contender: string, server: Server) => {
-  const { work, callers, timed } = scenario
-  const args: LoadArguments = { contender, origin: server.origin, work, callers, timed }
-  return Effect.gen(function* () {
-    const child = yield* Child.start(contender, new URL("./load.ts", import.meta.url), { args: [JSON.stringify(args)] })
-    yield* child.next()
-    const load = (turn: LoadTurn) =>
-      Effect.map(child.ask<{ readonly result: LoadResult }>(turn), ({ result }) => result)
-    const turns: Array<Turn> = []
-    return { contender, load, turns }
-  })
+/** The contenders of a scenario, in one process or in one each. */
+const startContenders = (scenario: Scenario, server: Server, isolated: boolean) => {
+  const { callers, contenders, timed, work } = scenario
+  const start = (names: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      const args: LoadArguments = { contenders: names, origin: server.origin, work, callers, timed }
+      const child = yield* Child.start(names.join(", "), new URL("./load.ts", import.meta.url), {
+        args: [JSON.stringify(args)],
+        execArgv: ["--expose-gc"]
+      })
+      yield* child.next()
+      return names.map((contender) => {
+        const turns: Array<Turn> = []
+        const load = (seconds: number) => {
+          const turn: LoadTurn = { contender, seconds }
+          return Effect.map(child.ask<{ readonly result: LoadResult }>(turn), ({ result }) => result)
+        }
+        return { contender, load, turns }
+      })
+    })
+  const groups = isolated ? contenders.map((contender) => [contender]) : [contenders]
+  return Effect.map(Effect.forEach(groups, start), (started) => started.flat())
 }
 
 const pick = <A>(turns: ReadonlyArray<Turn>, figure: (turn: Turn) => A): ReadonlyArray<A> => turns.map(figure)
@@ -115,21 +128,18 @@ export const measureScenario = (
   progress: Progress
 ): Effect.Effect<Measured, Child.ChildError> =>
   Effect.gen(function* () {
-    const running = yield* Effect.forEach(scenario.contenders, (contender) =>
-      Effect.gen(function* () {
-        yield* progress(`${scenario.title}: warming up ${contender}`)
-        const started = yield* startContender(scenario, contender, server)
-        yield* started.load({ seconds: plan.warmUp })
-        return started
-      })
-    )
+    const running = yield* startContenders(scenario, server, plan.isolated)
+    for (const { contender, load } of running) {
+      yield* progress(`${scenario.title}: warming up ${contender}`)
+      yield* load(plan.warmUp)
+    }
     for (let round = 1; round <= plan.rounds; round++) {
       for (const { contender, load, turns } of running) {
         yield* progress(`${scenario.title}: round ${round} of ${plan.rounds}, ${contender}`)
-        yield* load({ seconds: plan.leadIn })
+        yield* load(plan.leadIn)
         yield* server.busy
         const before = { worked: worked(), at: performance.now() }
-        const result = yield* load({ seconds: plan.seconds * scenario.longer })
+        const result = yield* load(plan.seconds * scenario.longer)
         const all = (worked() - before.worked) / (performance.now() - before.at)
         const serverBusy = yield* server.busy
         const own = (result.cpuMicros * result.perSecond) / 1_000_000 + serverBusy

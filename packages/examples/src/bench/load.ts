@@ -1,19 +1,19 @@
 /**
- * A load process: one contender, kept alive through its scenario, measured when it is told to.
+ * A load process: contenders of one scenario, of which one works when it is told to.
  *
- * Why one process for each contender: in a shared one, the code of one contender changes how the engine compiles what
- * they have in common (streams, promises, undici itself), its garbage is collected in another one's turn, and the order
- * of the list decides. The processes take turns: at any time one of them works and the others hold idle connections.
+ * By default all contenders of a scenario share one load process, as clients share an application's: they take turns, at
+ * any time one of them works and the others hold idle connections. With `--isolated` each has a process of its own, where
+ * the code of none changes how the engine compiles what they have in common (streams, promises, undici itself).
  */
 import { PerformanceObserver, performance } from "node:perf_hooks"
 import { contenders } from "./contenders/index.ts"
 import { drive } from "./Drive.ts"
 import { quantile } from "./Statistics.ts"
-import { works, type WorkName } from "./Work.ts"
+import { type Send, works, type WorkName } from "./Work.ts"
 
 /** What a load process is started with. */
 export interface LoadArguments {
-  readonly contender: string
+  readonly contenders: ReadonlyArray<string>
   readonly origin: string
   readonly work: WorkName
   readonly callers: number
@@ -23,6 +23,7 @@ export interface LoadArguments {
 
 /** What it is asked. */
 export interface LoadTurn {
+  readonly contender: string
   readonly seconds: number
 }
 
@@ -40,18 +41,25 @@ export interface LoadResult {
 
 const run = async (args: LoadArguments): Promise<void> => {
   const work = works[args.work]
-  const entry = contenders.find(({ name }) => name === args.contender)
-  if (entry === undefined) throw new Error(`no contender is called ${args.contender}`)
-  const contender = await entry.load()
-  const prepare = await contender(args.origin)
-  const send = prepare(work)
+  const sends = new Map<string, Send>()
+  for (const name of args.contenders) {
+    const entry = contenders.find((contender) => contender.name === name)
+    if (entry === undefined) throw new Error(`no contender is called ${name}`)
+    const contender = await entry.load()
+    const prepare = await contender(args.origin)
+    sends.set(name, prepare(work))
+  }
 
   let collecting = 0
   new PerformanceObserver((list) => {
     for (const { duration } of list.getEntries()) collecting += duration
   }).observe({ entryTypes: ["gc"] })
 
-  const measure = async ({ seconds }: LoadTurn): Promise<LoadResult> => {
+  const measure = async ({ contender, seconds }: LoadTurn): Promise<LoadResult> => {
+    const send = sends.get(contender)
+    if (send === undefined) throw new Error(`${contender} does not work here`)
+    // What the contender before left behind is not this one's garbage.
+    globalThis.gc?.()
     const latencies: Array<number> = []
     let running = true
     let requests = 0

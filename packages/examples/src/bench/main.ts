@@ -32,7 +32,7 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
       return 2
     }
     const how = judged
-      ? `Medians of ${plan.rounds} rounds of ${plan.seconds} s, contenders in turn; ratio: round by round.`
+      ? `Medians of ${plan.rounds} rounds of ${plan.seconds} s, contenders in turn${plan.isolated ? ", each in its own process" : ""}.`
       : "A quick run: one short round; the figures are rough and not judged."
     if (!json) yield* print(Report.head(on, how))
 
