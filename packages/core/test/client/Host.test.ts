@@ -1,0 +1,91 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Option } from "effect"
+import { TestClock } from "effect/testing"
+import type { HostStats } from "../../src/client/Host.ts"
+import { onWire, start, turn } from "../fixtures/pools.ts"
+import { Wire } from "../fixtures/wire.ts"
+
+const none: Omit<HostStats, "origin"> = {
+  requests: 0,
+  responses: 0,
+  failures: 0,
+  active: 0,
+  waiting: 0,
+  timeouts: 0,
+  saturated: 0,
+  staleRetries: 0,
+  abandoned: 0,
+  ejections: 0,
+  ejected: 0,
+  connectionsOpened: 0,
+  connectionsClosed: 0,
+  connectionsOpen: 0
+}
+
+describe("Host", () => {
+  it.effect("counts what happens, and how things stand", () =>
+    Effect.gen(function* () {
+      const wire = new Wire((sent) => sent.write())
+      const pool = yield* onWire(wire, { size: 2, maxWaiting: 1, responseHeaderTimeout: "1 seconds", requestTimeout: "9 seconds" })
+      const stats = Effect.map(pool.hostStats("http://test.local"), Option.getOrThrow)
+
+      const first = yield* start(pool.client.get("/"))
+      yield* start(Effect.exit(pool.client.get("/")))
+      const waiting = yield* start(pool.client.get("/"))
+      yield* Effect.exit(pool.client.get("/"))
+      assert.deepStrictEqual(yield* stats, {
+        ...none,
+        origin: "http://test.local",
+        requests: 4,
+        failures: 1,
+        saturated: 1,
+        active: 2,
+        waiting: 1,
+        connectionsOpened: 2,
+        connectionsOpen: 2
+      })
+
+      yield* Fiber.interrupt(waiting)
+      wire.at(0).head()
+      yield* Fiber.join(first)
+      yield* TestClock.adjust("1 seconds")
+      wire.at(0).end()
+      yield* turn
+      assert.deepStrictEqual(yield* stats, {
+        ...none,
+        origin: "http://test.local",
+        requests: 4,
+        responses: 1,
+        failures: 2,
+        saturated: 1,
+        timeouts: 1,
+        connectionsOpened: 2,
+        connectionsClosed: 1,
+        connectionsOpen: 1
+      })
+    })
+  )
+
+  it.effect("adds up over hosts to what the pool says", () =>
+    Effect.gen(function* () {
+      const wire = new Wire((sent) => (sent.origin === "http://a.test" ? sent.answer() : sent.refuse()))
+      const pool = yield* onWire(wire, { size: 4, name: "sum", ejection: { failures: 1 } })
+      for (const origin of ["http://a.test", "http://b.test", "http://a.test", "http://c.test"]) {
+        yield* Effect.exit(pool.client.get(origin))
+      }
+      assert.deepStrictEqual(yield* pool.stats, {
+        ...none,
+        name: "sum",
+        size: 4,
+        hosts: 3,
+        requests: 4,
+        responses: 2,
+        failures: 2,
+        ejections: 2,
+        ejected: 2,
+        connectionsOpened: 2,
+        connectionsOpen: 2
+      })
+    })
+  )
+})
