@@ -363,7 +363,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
           request,
           attempts,
           phase: failure.phase,
-          sent: this.control !== undefined,
+          sent: false,
           address: failure.address,
           elapsed: Duration.millis(failure.millis),
           cause: failure.cause

@@ -2,18 +2,19 @@
  * A transport without a socket: a function from request to response, in the place of a connection.
  *
  * It plays a connection's life, so that a pool can be tested on it: the first request of a slot "connects", `retire` and
- * a failure of the kind `Broken` or `Connect` "disconnect".
+ * a failure of the kind `Broken`, `Connect` or `ConnectTimeout` "disconnect", and so does an abort.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Cookies from "effect/http/Cookies"
 import { isHttpClientError } from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Latch from "effect/Latch"
 import * as Stream from "effect/Stream"
-import type { Control, Exchange, Failure, Respond, Target, Transport } from "../Connector.ts"
+import type { Control, Exchange, Failure, RawHeaders, Respond, Target, Transport } from "../Connector.ts"
 import { TransportError } from "../Connector.ts"
 
 export class FunctionTransport<E> implements Transport {
@@ -58,17 +59,21 @@ export class FunctionTransport<E> implements Transport {
         this.target.observer.connected({ address: undefined, millis: 0 })
       }
       const open = Latch.makeUnsafe(true)
+      let aborted = false
       const control: Control = {
-        abort: () => this.cancel(),
+        abort: () => {
+          aborted = true
+          this.disconnect("aborted")
+          this.cancel()
+        },
         pause: () => open.closeUnsafe(),
         resume: () => open.openUnsafe()
       }
       exchange.onRequestStart(control)
       exchange.onRequestSent()
-      return this.respond(requestOf(exchange, this.target), {
-        slot: this.target.slot,
-        origin: this.target.origin
-      }).pipe(
+      const { origin, slot } = this.target
+      // A function that throws is one that broke.
+      return Effect.suspend(() => this.respond(requestOf(exchange, this.target), { slot, origin })).pipe(
         Effect.flatMap((response) => {
           exchange.onResponseStarted()
           exchange.onResponseStart(control, response.status, rawHeaders(response))
@@ -80,7 +85,10 @@ export class FunctionTransport<E> implements Transport {
           )
         }),
         Effect.exit,
-        Effect.map((exit) => this.finish(exchange, control, exit))
+        Effect.map((exit) => {
+          // By then the connection may be that of another exchange.
+          if (!aborted) this.finish(exchange, control, exit)
+        })
       )
     })
   }
@@ -91,8 +99,8 @@ export class FunctionTransport<E> implements Transport {
       return
     }
     const error = errorOf(Cause.squash(exit.cause))
-    const failure = this.classify(error)
-    if (failure._tag === "Broken" || failure._tag === "Connect") this.disconnect("broken")
+    const { _tag } = this.classify(error)
+    if (_tag === "Broken" || _tag === "Connect" || _tag === "ConnectTimeout") this.disconnect("broken")
     exchange.onResponseError(control, error)
   }
 
@@ -121,7 +129,11 @@ const requestOf = (exchange: Exchange, target: Target): HttpClientRequest.HttpCl
   )
 }
 
-const rawHeaders = (response: HttpClientResponse): Record<string, string> => ({ ...response.headers })
+const rawHeaders = (response: HttpClientResponse): RawHeaders => {
+  const cookies = Cookies.toSetCookieHeaders(response.cookies)
+  // Headers have one value for each name; cookies do not fit into one.
+  return cookies.length === 0 ? response.headers : { ...response.headers, "set-cookie": cookies }
+}
 
 /** A response made of `new Response(null)` has no stream to fail with. */
 const bodyOf = (response: HttpClientResponse): Stream.Stream<Uint8Array, unknown> =>
