@@ -26,7 +26,12 @@ describe("Host", () => {
   it.effect("counts what happens, and how things stand", () =>
     Effect.gen(function* () {
       const wire = new Wire((sent) => sent.write())
-      const pool = yield* onWire(wire, { size: 2, maxWaiting: 1, responseHeaderTimeout: "1 seconds", requestTimeout: "9 seconds" })
+      const pool = yield* onWire(wire, {
+        size: 2,
+        maxWaiting: 1,
+        responseHeaderTimeout: "1 seconds",
+        requestTimeout: "9 seconds"
+      })
       const stats = Effect.map(pool.hostStats("http://test.local"), Option.getOrThrow)
 
       const first = yield* start(pool.client.get("/"))

@@ -8,7 +8,9 @@ import { onWire, start, tagged, text } from "../fixtures/pools.ts"
 import { Wire } from "../fixtures/wire.ts"
 
 const echo = Connector.layerFunction((request, { origin, slot }) =>
-  Effect.succeed(HttpClientResponse.fromWeb(request, new Response(`${request.method} ${request.url} ${origin} ${slot}`)))
+  Effect.succeed(
+    HttpClientResponse.fromWeb(request, new Response(`${request.method} ${request.url} ${origin} ${slot}`))
+  )
 )
 
 const get = (url: string) => text(HttpClient.get(url))
@@ -94,7 +96,10 @@ describe("Pool", () => {
         assert.include(yield* text(pool.client.get("/x")), "http://configured.test/x")
       }).pipe(
         Effect.provide(layerConfig),
-        Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnvRecord({ URL: "http://configured.test" }))
+        Effect.provideService(
+          ConfigProvider.ConfigProvider,
+          ConfigProvider.fromEnvRecord({ URL: "http://configured.test" })
+        )
       )
     )
 
@@ -161,7 +166,12 @@ describe("Pool", () => {
         const pool = yield* onWire(wire, { size: 1, maxRequestsPerConnection: 1 })
         const gate = yield* Latch.make()
         const listening = yield* start(
-          Stream.runCollect(Stream.take(Stream.mapEffect(pool.events, (event) => Effect.as(gate.await, event)), 100))
+          Stream.runCollect(
+            Stream.take(
+              Stream.mapEffect(pool.events, (event) => Effect.as(gate.await, event)),
+              100
+            )
+          )
         )
         for (let i = 0; i < 500; i++) yield* pool.client.get("/")
         yield* gate.open

@@ -19,11 +19,17 @@ describe("PoolEvent", () => {
         selection: "strict"
       }).pipe(Effect.provideService(Scope.Scope, scope))
       const seen: Array<PoolEvent> = []
-      yield* Effect.forkScoped(Stream.runForEach(pool.events, (event) => Effect.sync(() => seen.push(event))), {
-        startImmediately: true
-      })
+      yield* Effect.forkScoped(
+        Stream.runForEach(pool.events, (event) => Effect.sync(() => seen.push(event))),
+        {
+          startImmediately: true
+        }
+      )
       yield* turn
-      const next = Effect.andThen(turn, Effect.sync(() => seen.splice(0)))
+      const next = Effect.andThen(
+        turn,
+        Effect.sync(() => seen.splice(0))
+      )
       const origin = "http://test.local"
       const opened = (slot: number, at = origin): PoolEvent => ({
         _tag: "ConnectionOpened",
@@ -32,7 +38,12 @@ describe("PoolEvent", () => {
         address: `192.0.2.1:${slot}`,
         millis: 7
       })
-      const closed = (slot: number, reason: string, at = origin): PoolEvent => ({ _tag: "ConnectionClosed", origin: at, slot, reason })
+      const closed = (slot: number, reason: string, at = origin): PoolEvent => ({
+        _tag: "ConnectionClosed",
+        origin: at,
+        slot,
+        reason
+      })
 
       yield* pool.client.get("/")
       assert.deepStrictEqual(yield* next, [{ _tag: "HostAdded", origin }, opened(0)])

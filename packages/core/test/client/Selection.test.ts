@@ -57,19 +57,18 @@ describe("Selection", () => {
   })
 
   describe("roundRobin", () => {
-    it.prop(
-      "goes through all slots, each once, from any start",
-      [size, count],
-      ([n, from]) => {
-        const slots = candidates(Array.from({ length: n }, () => true), { cursor: from % (n + 1) })
-        const picked = Array.from({ length: 2 * n }, () => any("roundRobin")(slots))
-        const first = from % (n + 1) === n ? 0 : from % (n + 1)
-        assert.deepStrictEqual(
-          picked,
-          Array.from({ length: 2 * n }, (_, i) => (first + i) % n)
-        )
-      }
-    )
+    it.prop("goes through all slots, each once, from any start", [size, count], ([n, from]) => {
+      const slots = candidates(
+        Array.from({ length: n }, () => true),
+        { cursor: from % (n + 1) }
+      )
+      const picked = Array.from({ length: 2 * n }, () => any("roundRobin")(slots))
+      const first = from % (n + 1) === n ? 0 : from % (n + 1)
+      assert.deepStrictEqual(
+        picked,
+        Array.from({ length: 2 * n }, (_, i) => (first + i) % n)
+      )
+    })
 
     it.effect.prop(
       "N sequential requests use N connections, exactly once each, for any N and start",
@@ -234,16 +233,32 @@ describe("Selection", () => {
   describe("byKey", () => {
     const byPath = { byKey: (r: HttpClientRequest.HttpClientRequest) => r.url }
 
-    it.prop("names a slot, always the same for the same key, whatever else happens", [Schema.String, size], ([key, n]) => {
-      const slotOf = fixed({ byKey: () => key })
-      const slot = slotOf(request, candidates(Array.from({ length: n }, () => true)))
-      assert.isTrue(Number.isInteger(slot) && slot >= 0 && slot < n)
-      assert.strictEqual(slotOf(request, candidates(Array.from({ length: n }, () => false), { cursor: 3 % n })), slot)
-    })
+    it.prop(
+      "names a slot, always the same for the same key, whatever else happens",
+      [Schema.String, size],
+      ([key, n]) => {
+        const slotOf = fixed({ byKey: () => key })
+        const slot = slotOf(request, candidates(Array.from({ length: n }, () => true)))
+        assert.isTrue(Number.isInteger(slot) && slot >= 0 && slot < n)
+        assert.strictEqual(
+          slotOf(
+            request,
+            candidates(
+              Array.from({ length: n }, () => false),
+              { cursor: 3 % n }
+            )
+          ),
+          slot
+        )
+      }
+    )
 
     it("is FNV-1a, so that it is the same in every process", () => {
       // 0xe40c292c and 0xbf9cf968, from the authors' page.
-      assert.strictEqual(fixed({ byKey: () => "a" })(request, candidates(Array.from({ length: 1024 }, () => true))), 0x12c)
+      assert.strictEqual(
+        fixed({ byKey: () => "a" })(request, candidates(Array.from({ length: 1024 }, () => true))),
+        0x12c
+      )
       assert.strictEqual(
         fixed({ byKey: () => "foobar" })(request, candidates(Array.from({ length: 1024 }, () => true))),
         0x168

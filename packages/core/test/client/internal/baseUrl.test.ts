@@ -40,7 +40,9 @@ const nasty = textOf([
 
 /** Paths that the URL standard leaves as they are. */
 const plain = Arbitrary.map(
-  Arbitrary.array(Arbitrary.schema(Schema.Literals(["a", "users", "7", "x-y", "v1.2", "a:b", "~me", "(1)", "%20", "%c3%a9"]))),
+  Arbitrary.array(
+    Arbitrary.schema(Schema.Literals(["a", "users", "7", "x-y", "v1.2", "a:b", "~me", "(1)", "%20", "%c3%a9"]))
+  ),
   (segments) => segments.join("/")
 )
 
@@ -136,7 +138,15 @@ describe("baseUrl", () => {
       })
     }
 
-    for (const url of ["//evil.test", "\\\\evil.test", "/\\evil.test", "///evil.test/x", "\t//evil.test", "@evil.test", ":80@evil.test"]) {
+    for (const url of [
+      "//evil.test",
+      "\\\\evil.test",
+      "/\\evil.test",
+      "///evil.test/x",
+      "\t//evil.test",
+      "@evil.test",
+      ":80@evil.test"
+    ]) {
       it(`sideways with ${JSON.stringify(url)}`, () => {
         assert.strictEqual(join("http://h/api", url).origin, "http://h")
         assert.match(joined("http://h/api", url), /^http:\/\/h\/api\//)
@@ -163,7 +173,9 @@ describe("baseUrl", () => {
         // It stands on the request line, and in a URL, as it is.
         assert.match(target.path, /^[\x21-\x7e]+$/)
         assert.strictEqual(new URL(target.origin + target.path).href, target.origin + target.path)
-        const climbed = path.split("/").reduce((depth, segment) => (segment.replaceAll(/%2e/gi, ".") === ".." ? depth + 1 : depth), 0)
+        const climbed = path
+          .split("/")
+          .reduce((depth, segment) => (segment.replaceAll(/%2e/gi, ".") === ".." ? depth + 1 : depth), 0)
         assert.strictEqual(climbed, 0)
       },
       { arbitrary: { runs: 2000 } }
@@ -233,7 +245,10 @@ describe("baseUrl", () => {
 
   describe("query strings", () => {
     it("merge: the base's, then the URL's, then the parameters", () => {
-      assert.strictEqual(joined("http://h/api?k=1&l=2", "users?k=3", { m: "4 5" }), "http://h/api/users?k=1&l=2&k=3&m=4+5")
+      assert.strictEqual(
+        joined("http://h/api?k=1&l=2", "users?k=3", { m: "4 5" }),
+        "http://h/api/users?k=1&l=2&k=3&m=4+5"
+      )
       assert.strictEqual(joined("http://h/api?k=1", "users"), "http://h/api/users?k=1")
       assert.strictEqual(joined("http://h/api?k=1", "", { m: "4" }), "http://h/api?k=1&m=4")
       assert.strictEqual(joined("http://h/api", "users?", { m: "4" }), "http://h/api/users?m=4")

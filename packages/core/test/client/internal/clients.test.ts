@@ -55,7 +55,11 @@ describe("clients", () => {
         Effect.gen(function* () {
           const wire = answering()
           const client = transform((yield* onWire(wire, { baseUrl: "http://test.local/api?k=1" })).client)
-          yield* client.post("/a?l=2", { headers: { "X-A": "1" }, urlParams: { m: "3 4" }, body: HttpBody.jsonUnsafe({ a: 1 }) })
+          yield* client.post("/a?l=2", {
+            headers: { "X-A": "1" },
+            urlParams: { m: "3 4" },
+            body: HttpBody.jsonUnsafe({ a: 1 })
+          })
           const sent = wire.at(0)
           assert.strictEqual(sent.path, "/api/a?k=1&l=2&m=3+4")
           assert.strictEqual(sent.header("x-a"), "1")
@@ -133,12 +137,15 @@ describe("clients", () => {
           class Name extends Context.Service<Name, string>()("test/Name") {}
           const pool = yield* onFunction((request) =>
             Effect.gen(function* () {
-              const body = request.body._tag === "Stream" ? yield* Stream.mkUint8Array(request.body.stream) : new Uint8Array()
+              const body =
+                request.body._tag === "Stream" ? yield* Stream.mkUint8Array(request.body.stream) : new Uint8Array()
               return HttpClientResponse.fromWeb(request, new Response(body.slice()))
             })
           )
           const stream = Stream.fromEffect(
-            Effect.map(Effect.serviceOption(Name), (name) => new TextEncoder().encode(Option.getOrElse(name, () => "nobody")))
+            Effect.map(Effect.serviceOption(Name), (name) =>
+              new TextEncoder().encode(Option.getOrElse(name, () => "nobody"))
+            )
           )
           const client = transform(pool.client)
           const sent = text(client.post("/", { body: HttpBody.stream(stream) }))
@@ -164,7 +171,9 @@ describe("clients", () => {
         const wire = writing()
         const pool = yield* onWire(wire, { size: 1, bodyBufferSize: 1024 })
         const scope = yield* Scope.make()
-        const fiber = yield* start(Effect.provideService(HttpClient.withScope(pool.client).get("/"), Scope.Scope, scope))
+        const fiber = yield* start(
+          Effect.provideService(HttpClient.withScope(pool.client).get("/"), Scope.Scope, scope)
+        )
         wire.at(0).head().data(new Uint8Array(2000))
         const response = yield* Fiber.join(fiber)
         assert.isFalse(wire.at(0).aborted)
@@ -180,7 +189,9 @@ describe("clients", () => {
         const wire = writing()
         const pool = yield* onWire(wire, { size: 1 })
         const scope = yield* Scope.make()
-        const fiber = yield* start(Effect.provideService(HttpClient.withScope(pool.client).get("/"), Scope.Scope, scope))
+        const fiber = yield* start(
+          Effect.provideService(HttpClient.withScope(pool.client).get("/"), Scope.Scope, scope)
+        )
         wire.at(0).head().data("a")
         const response = yield* Fiber.join(fiber)
         yield* Scope.close(scope, Exit.void)
@@ -200,7 +211,9 @@ describe("clients", () => {
         const wire = writing()
         const pool = yield* onWire(wire, { size: 1 })
         const scope = yield* Scope.make()
-        const fiber = yield* start(Effect.provideService(HttpClient.withScope(pool.client).get("/"), Scope.Scope, scope))
+        const fiber = yield* start(
+          Effect.provideService(HttpClient.withScope(pool.client).get("/"), Scope.Scope, scope)
+        )
         wire.at(0).head()
         yield* Fiber.join(fiber)
         yield* Scope.close(scope, Exit.void)
@@ -217,7 +230,9 @@ describe("clients", () => {
         const wire = writing()
         const pool = yield* onWire(wire, { size: 1 })
         const scope = yield* Scope.make()
-        const fiber = yield* start(Effect.provideService(HttpClient.withScope(pool.client).get("/"), Scope.Scope, scope))
+        const fiber = yield* start(
+          Effect.provideService(HttpClient.withScope(pool.client).get("/"), Scope.Scope, scope)
+        )
         wire.at(0).head().data("part")
         const response = yield* Fiber.join(fiber)
         const reading = yield* start(Effect.exit(response.text))
@@ -256,12 +271,18 @@ describe("clients", () => {
     const redirecting = (to: (path: string) => string | undefined) =>
       new Wire((sent) => {
         const location = to(sent.path)
-        sent.answer(`at ${sent.origin}${sent.path}`, location === undefined ? 200 : 302, location === undefined ? {} : { location })
+        sent.answer(
+          `at ${sent.origin}${sent.path}`,
+          location === undefined ? 200 : 302,
+          location === undefined ? {} : { location }
+        )
       })
 
     it.effect("goes where the server says, relative to where it said so", () =>
       Effect.gen(function* () {
-        const wire = redirecting((path) => (path === "/api/a/b?x=1" ? "../c?y=2" : path === "/api/c?y=2" ? "/d" : undefined))
+        const wire = redirecting((path) =>
+          path === "/api/a/b?x=1" ? "../c?y=2" : path === "/api/c?y=2" ? "/d" : undefined
+        )
         const pool = yield* onWire(wire, { baseUrl: "http://test.local/api" })
         const client = HttpClient.followRedirects(pool.client)
         assert.strictEqual(yield* text(client.get("/a/b", { urlParams: { x: "1" } })), "at http://test.local/d")
@@ -353,7 +374,12 @@ describe("clients", () => {
       Effect.gen(function* () {
         const pool = yield* onWire(answering())
         const calls = yield* Ref.make(0)
-        const client = HttpClient.transform(pool.client, (effect) => Effect.andThen(Ref.update(calls, (n) => n + 1), effect))
+        const client = HttpClient.transform(pool.client, (effect) =>
+          Effect.andThen(
+            Ref.update(calls, (n) => n + 1),
+            effect
+          )
+        )
         yield* client.get("/")
         yield* client.get("/")
         assert.strictEqual(yield* Ref.get(calls), 2)
@@ -374,10 +400,13 @@ describe("clients", () => {
       Effect.gen(function* () {
         const wire = new Wire((sent) => sent.refuse())
         const pool = yield* onWire(wire)
-        const name = yield* Effect.catchTags(Effect.map(pool.client.get("/"), () => "response"), {
-          ConnectError: (error) => Effect.succeed(error.phase),
-          TimeoutError: (error) => Effect.succeed(error.phase)
-        })
+        const name = yield* Effect.catchTags(
+          Effect.map(pool.client.get("/"), () => "response"),
+          {
+            ConnectError: (error) => Effect.succeed(error.phase),
+            TimeoutError: (error) => Effect.succeed(error.phase)
+          }
+        )
         assert.strictEqual(name, "tcp")
       })
     )

@@ -96,18 +96,18 @@ describe("deadlines", () => {
     const timers = new ManualTimers()
     const limit = limitOf(timers, 100)
     const [disarmed, restarted, last] = [new Owner(0, timers), new Owner(1, timers), new Owner(2, timers)]
-    let first: Deadline<string> | undefined
-    let second: Deadline<string> | undefined
-    const boss: Expiring<string> = {
-      expired: () => {
-        first?.disarm()
-        second?.restart()
-      }
-    }
-    limit.arm(boss, "request", timers.now())
-    first = limit.arm(disarmed, "request", timers.now())
-    second = limit.arm(restarted, "request", timers.now())
-    limit.arm(last, "request", timers.now())
+    const others: Array<Deadline<string>> = []
+    limit.arm(
+      {
+        expired: () => {
+          others[0]?.disarm()
+          others[1]?.restart()
+        }
+      },
+      "request",
+      timers.now()
+    )
+    for (const owner of [disarmed, restarted, last]) others.push(limit.arm(owner, "request", timers.now()))
     timers.advance(1000)
     assert.deepStrictEqual([disarmed.at, restarted.at, last.at], [[], [200], [100]])
   })

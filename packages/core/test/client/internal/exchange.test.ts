@@ -52,9 +52,12 @@ const readFailure = <A>(read: Effect.Effect<A, unknown>): Effect.Effect<PoolErro
 const observe = (pool: Pool) =>
   Effect.gen(function* () {
     const seen: Array<PoolEvent> = []
-    yield* Effect.forkScoped(Stream.runForEach(pool.events, (event) => Effect.sync(() => seen.push(event))), {
-      startImmediately: true
-    })
+    yield* Effect.forkScoped(
+      Stream.runForEach(pool.events, (event) => Effect.sync(() => seen.push(event))),
+      {
+        startImmediately: true
+      }
+    )
     yield* turn
     return seen
   })
@@ -170,7 +173,10 @@ describe("exchange", () => {
         const fiber = yield* start(pool.client.get("/"))
         wire.at(0).head()
         const response = yield* Fiber.join(fiber)
-        wire.at(0).data(new Uint8Array(2 * KiB)).data(new Uint8Array(KiB))
+        wire
+          .at(0)
+          .data(new Uint8Array(2 * KiB))
+          .data(new Uint8Array(KiB))
         yield* TestClock.adjust("60 seconds")
         wire.at(0).end()
         assert.strictEqual((yield* response.arrayBuffer).byteLength, 3 * KiB)
@@ -612,7 +618,12 @@ describe("exchange", () => {
 
     it.effect("for a body that can be sent again", () =>
       Effect.gen(function* () {
-        for (const body of [HttpBody.text("x"), HttpBody.uint8Array(Uint8Array.of(1)), HttpBody.raw("raw"), HttpBody.raw({})]) {
+        for (const body of [
+          HttpBody.text("x"),
+          HttpBody.uint8Array(Uint8Array.of(1)),
+          HttpBody.raw("raw"),
+          HttpBody.raw({})
+        ]) {
           const { pool, wire } = yield* warm()
           const fiber = yield* start(text(pool.client.put("/", { body })))
           wire.at(1).lose()

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Latch, Ref, Scope, Stream } from "effect"
+import { Data, Deferred, Effect, Exit, Fiber, Latch, Ref, Scope, Stream } from "effect"
 import { HttpBody, HttpClientResponse } from "effect/http"
 import { TestClock } from "effect/testing"
 import { type Failure, type Respond, TransportError } from "../../../src/client/Connector.ts"
@@ -7,7 +7,9 @@ import type { Options } from "../../../src/client/PoolConfig.ts"
 import type { PoolEvent } from "../../../src/client/PoolEvent.ts"
 import { onFunction, type Request, start, tagged, text, turn } from "../../fixtures/pools.ts"
 
-const reply = (request: Request, body: BodyInit | null = "ok", init?: ResponseInit) =>
+class Boom extends Data.TaggedError("Boom")<{ readonly message: string }> {}
+
+const reply = (request: Request, body: string | ReadableStream | null = "ok", init?: ResponseInit) =>
   HttpClientResponse.fromWeb(request, new Response(body, init))
 
 /** A pool of one slot, and what happens to its connection. */
@@ -25,7 +27,13 @@ const observed = <E>(respond: Respond<E>, options: Options = {}) =>
       { startImmediately: true }
     )
     yield* turn
-    return { pool, seen: Effect.andThen(turn, Effect.sync(() => [...seen])) }
+    return {
+      pool,
+      seen: Effect.andThen(
+        turn,
+        Effect.sync(() => [...seen])
+      )
+    }
   })
 
 describe("functionTransport", () => {
@@ -78,7 +86,9 @@ describe("functionTransport", () => {
 
   it.effect("retires a connection that is old", () =>
     Effect.gen(function* () {
-      const { pool, seen } = yield* observed((request) => Effect.succeed(reply(request)), { maxRequestsPerConnection: 1 })
+      const { pool, seen } = yield* observed((request) => Effect.succeed(reply(request)), {
+        maxRequestsPerConnection: 1
+      })
       yield* pool.client.get("/")
       yield* pool.client.get("/")
       assert.deepStrictEqual(yield* seen, ["open", "retired", "open"])
@@ -93,7 +103,10 @@ describe("functionTransport", () => {
         const cause = new Error("played")
         const of = (failure: Failure) =>
           Effect.flatMap(failing(failure), ({ pool }) => Effect.flip(pool.client.get("/")))
-        const connect = tagged(yield* of({ _tag: "Connect", phase: "dns", address: undefined, millis: 1, cause }), "ConnectError")
+        const connect = tagged(
+          yield* of({ _tag: "Connect", phase: "dns", address: undefined, millis: 1, cause }),
+          "ConnectError"
+        )
         assert.deepStrictEqual([connect.phase, connect.sent, connect.cause], ["dns", false, cause])
         const dial = yield* of({ _tag: "ConnectTimeout", phase: "dial", address: "a:1", millis: 5 })
         assert.strictEqual(tagged(dial, "TimeoutError").phase, "dial")
@@ -106,7 +119,7 @@ describe("functionTransport", () => {
     it.effect("of other kinds play a connection that broke, defects too", () =>
       Effect.gen(function* () {
         for (const respond of [
-          () => Effect.fail(new Error("boom")),
+          () => Effect.fail(new Boom({ message: "boom" })),
           () => Effect.fail("boom"),
           () => Effect.die("boom"),
           () => Effect.interrupt,
@@ -143,7 +156,7 @@ describe("functionTransport", () => {
         const { pool, seen } = yield* observed((request) =>
           Effect.flatMap(
             Ref.getAndUpdate(calls, (n) => n + 1),
-            (n) => (n === 1 ? Effect.fail(new Error("gone")) : Effect.succeed(reply(request)))
+            (n) => (n === 1 ? Effect.fail("gone") : Effect.succeed(reply(request)))
           )
         )
         yield* pool.client.get("/")
@@ -206,7 +219,10 @@ describe("functionTransport", () => {
       Effect.gen(function* () {
         const pulled = yield* Ref.make(0)
         const body = Stream.mapEffect(Stream.range(1, 100), () =>
-          Effect.as(Ref.update(pulled, (n) => n + 1), new Uint8Array(1000))
+          Effect.as(
+            Ref.update(pulled, (n) => n + 1),
+            new Uint8Array(1000)
+          )
         )
         const pool = yield* onFunction(
           (request) => Effect.map(Stream.toReadableStreamEffect(body), (stream) => reply(request, stream)),

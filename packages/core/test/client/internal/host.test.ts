@@ -43,7 +43,11 @@ describe("host", () => {
       Effect.gen(function* () {
         const wire = writing()
         const pool = yield* onWire(wire, { size: 1, maxWaiting: 2 })
-        const fibers = [yield* start(text(pool.client.get("/0"))), yield* start(text(pool.client.get("/1"))), yield* start(text(pool.client.get("/2")))]
+        const fibers = [
+          yield* start(text(pool.client.get("/0"))),
+          yield* start(text(pool.client.get("/1"))),
+          yield* start(text(pool.client.get("/2")))
+        ]
         const error = tagged(yield* Effect.flip(pool.client.get("/3")), "PoolSaturated")
         assert.deepStrictEqual([error.reason, error.limit, error.waiting, error.attempts], ["maxWaiting", 2, 2, 0])
         assert.strictEqual(error.request.url, "http://test.local/3")

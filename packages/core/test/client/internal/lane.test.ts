@@ -16,9 +16,12 @@ const withRandom = (value: number) =>
 const eventsOf = (pool: Pool) =>
   Effect.gen(function* () {
     const seen: Array<PoolEvent> = []
-    yield* Effect.forkScoped(Stream.runForEach(pool.events, (event) => Effect.sync(() => seen.push(event))), {
-      startImmediately: true
-    })
+    yield* Effect.forkScoped(
+      Stream.runForEach(pool.events, (event) => Effect.sync(() => seen.push(event))),
+      {
+        startImmediately: true
+      }
+    )
     yield* turn
     return seen
   })
@@ -169,7 +172,8 @@ describe("lane", () => {
 
   describe("health", () => {
     const ejection: Options = { ejection: { failures: 3, base: "5 seconds", max: "12 seconds" } }
-    const failing = (failure: "refuse" | "lose") => new Wire((sent) => (failure === "refuse" ? sent.refuse() : sent.write().lose()))
+    const failing = (failure: "refuse" | "lose") =>
+      new Wire((sent) => (failure === "refuse" ? sent.refuse() : sent.write().lose()))
     const slotOf = (pool: Pool, index: number) => pool.slots[index] ?? assert.fail(`no slot ${index}`)
     const fail = (pool: Pool, times: number, slot = 0) =>
       Effect.gen(function* () {
@@ -178,36 +182,38 @@ describe("lane", () => {
     const state = (pool: Pool, slot = 0) => Effect.map(slotOf(pool, slot).stats, (stats) => stats.state)
 
     for (const failure of ["refuse", "lose"] as const) {
-      it.effect(`${failure === "refuse" ? "connections that cannot be made" : "connections that break"} eject it, n in a row`, () =>
-        Effect.gen(function* () {
-          const pool = yield* onWire(failing(failure), { size: 4, ...ejection })
-          const events = yield* eventsOf(pool)
-          yield* fail(pool, 2)
-          assert.strictEqual(yield* state(pool), "free")
-          yield* fail(pool, 1)
-          assert.strictEqual(yield* state(pool), "ejected")
-          const stats = yield* pool.stats
-          assert.deepStrictEqual([stats.ejected, stats.ejections], [1, 1])
-          yield* TestClock.adjust("4999 millis")
-          assert.strictEqual(yield* state(pool), "ejected")
-          yield* TestClock.adjust("1 millis")
-          assert.strictEqual(yield* state(pool), "free")
-          assert.strictEqual((yield* pool.stats).ejected, 0)
-          yield* turn
-          assert.deepStrictEqual(
-            events.filter((event) => event._tag === "SlotEjected" || event._tag === "SlotRestored"),
-            [
-              {
-                _tag: "SlotEjected",
-                origin: "http://test.local",
-                slot: 0,
-                millis: 5000,
-                reason: failure === "refuse" ? "Connect" : "Broken"
-              },
-              { _tag: "SlotRestored", origin: "http://test.local", slot: 0 }
-            ]
-          )
-        })
+      it.effect(
+        `${failure === "refuse" ? "connections that cannot be made" : "connections that break"} eject it, n in a row`,
+        () =>
+          Effect.gen(function* () {
+            const pool = yield* onWire(failing(failure), { size: 4, ...ejection })
+            const events = yield* eventsOf(pool)
+            yield* fail(pool, 2)
+            assert.strictEqual(yield* state(pool), "free")
+            yield* fail(pool, 1)
+            assert.strictEqual(yield* state(pool), "ejected")
+            const stats = yield* pool.stats
+            assert.deepStrictEqual([stats.ejected, stats.ejections], [1, 1])
+            yield* TestClock.adjust("4999 millis")
+            assert.strictEqual(yield* state(pool), "ejected")
+            yield* TestClock.adjust("1 millis")
+            assert.strictEqual(yield* state(pool), "free")
+            assert.strictEqual((yield* pool.stats).ejected, 0)
+            yield* turn
+            assert.deepStrictEqual(
+              events.filter((event) => event._tag === "SlotEjected" || event._tag === "SlotRestored"),
+              [
+                {
+                  _tag: "SlotEjected",
+                  origin: "http://test.local",
+                  slot: 0,
+                  millis: 5000,
+                  reason: failure === "refuse" ? "Connect" : "Broken"
+                },
+                { _tag: "SlotRestored", origin: "http://test.local", slot: 0 }
+              ]
+            )
+          })
       )
     }
 

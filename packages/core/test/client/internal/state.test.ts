@@ -25,9 +25,12 @@ const closeable = (wire: Wire, options: Options = {}) =>
       Effect.provideService(Clock.Clock, clock)
     )
     const seen: Array<PoolEvent> = []
-    yield* Effect.forkScoped(Stream.runForEach(pool.events, (event) => Effect.sync(() => seen.push(event))), {
-      startImmediately: true
-    })
+    yield* Effect.forkScoped(
+      Stream.runForEach(pool.events, (event) => Effect.sync(() => seen.push(event))),
+      {
+        startImmediately: true
+      }
+    )
     yield* turn
     return { pool, clock, seen, close: Scope.close(scope, Exit.void) }
   })
@@ -110,7 +113,11 @@ describe("state", () => {
     it.effect("that are replaced while a slot of theirs rests leave no timer", () =>
       Effect.gen(function* () {
         const wire = new Wire((sent) => sent.refuse())
-        const { clock, pool } = yield* closeable(wire, { maxHosts: 1, ejection: { failures: 1 }, requestTimeout: "Infinity" })
+        const { clock, pool } = yield* closeable(wire, {
+          maxHosts: 1,
+          ejection: { failures: 1 },
+          requestTimeout: "Infinity"
+        })
         yield* Effect.exit(pool.client.get("http://a.test/"))
         assert.strictEqual(clock.sleeping, 1)
         wire.onSend = (sent) => sent.answer()
@@ -147,7 +154,12 @@ describe("state", () => {
           yield* pool.client.get(url)
           assert.strictEqual(wire.at(-1).header("authorization"), "Bearer s3cret")
         }
-        for (const url of ["http://evil.test/", "https://test.local/", "http://test.local:81/", "http://test.local.evil.test/"]) {
+        for (const url of [
+          "http://evil.test/",
+          "https://test.local/",
+          "http://test.local:81/",
+          "http://test.local.evil.test/"
+        ]) {
           yield* pool.client.get(url)
           assert.isUndefined(wire.at(-1).header("authorization"), url)
         }
@@ -197,7 +209,9 @@ describe("state", () => {
         const wire = answering()
         const pool = yield* onWire(wire)
         yield* pool.configureHost("http://a.test", { headers: { "x-team": "good" } })
-        const error = yield* Effect.flip(pool.configureHost("http://a.test", { requestTimeout: -1, headers: { "x y": "bad" } }))
+        const error = yield* Effect.flip(
+          pool.configureHost("http://a.test", { requestTimeout: -1, headers: { "x y": "bad" } })
+        )
         assert.strictEqual(error._tag, "ConfigError")
         assert.strictEqual(error.problems.length, 2)
         assert.strictEqual((yield* Effect.flip(pool.configureHost("not an origin", {})))._tag, "ConfigError")
@@ -336,7 +350,9 @@ describe("state", () => {
         const wire = writing()
         const { close, pool } = yield* closeable(wire)
         const reader = yield* start(
-          Stream.runCollect(Stream.mapEffect(pool.stream(getRoot), (chunk) => Effect.as(Effect.sleep("3 seconds"), chunk)))
+          Stream.runCollect(
+            Stream.mapEffect(pool.stream(getRoot), (chunk) => Effect.as(Effect.sleep("3 seconds"), chunk))
+          )
         )
         wire.at(0).head().data("a")
         yield* turn
@@ -416,7 +432,9 @@ describe("state", () => {
           Effect.sync(() => seen.filter((event) => event._tag === "Saturated"))
         )
         for (let i = 0; i < 10; i++) yield* saturate
-        assert.deepStrictEqual(yield* reports, [{ _tag: "Saturated", origin: "http://test.local", reason: "maxWaiting" }])
+        assert.deepStrictEqual(yield* reports, [
+          { _tag: "Saturated", origin: "http://test.local", reason: "maxWaiting" }
+        ])
         yield* TestClock.adjust("999 millis")
         yield* saturate
         assert.strictEqual((yield* reports).length, 1)
