@@ -112,6 +112,11 @@ class UndiciTransport implements Transport {
     return classify(error)
   }
 
+  /** undici takes a reset for the end of a body without length. */
+  broken(): Error | undefined {
+    return this.#socket?.errored ?? undefined
+  }
+
   // ------------------------------------------------------------------ connecting
 
   /** Makes the connection, for whoever wants it by then: at most one is under way. */

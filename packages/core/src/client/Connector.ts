@@ -19,7 +19,6 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type { HttpBody } from "effect/http/HttpBody"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
@@ -61,13 +60,7 @@ export type Respond<E> = (
   context: { readonly slot: number; readonly origin: string }
 ) => Effect.Effect<HttpClientResponse, E>
 
-/**
- * What a `Respond` fails with to play a certain failure of a connection; any other error plays one that broke.
- *
- * @category errors
- * @since 0.1.0
- */
-export class TransportError extends Data.TaggedError("TransportError")<{ readonly failure: Failure }> {}
+export { TransportError } from "./internal/transportError.ts"
 
 /**
  * A connector made of a plain function: enough to test whatever uses a pool, and the pool itself, without sockets and
@@ -146,6 +139,11 @@ export interface Transport {
   readonly close: Effect.Effect<void>
   /** Says what kind of failure an error given to `onResponseError` is. */
   readonly classify: (error: Error) => Failure
+  /**
+   * The error, if any, by which the connection has just ended, for a transport that takes such an end for the end of a
+   * body without length. RFC 9112 §8: that body is incomplete.
+   */
+  readonly broken?: (() => Error | undefined) | undefined
 }
 
 /**

@@ -224,6 +224,11 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
 
   onResponseEnd(): void {
     if (this.state !== "body") return
+    const error = hasLength(this.rawHeaders) ? undefined : this.lane?.broken()
+    if (error !== undefined) {
+      this.onResponseError(null, error)
+      return
+    }
     this.state = "done"
     this.response?.end()
     this.finish(this.lane)
@@ -397,9 +402,13 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
 /** Responses that were handed out with their body still on the way. The exchange never refers to its response. */
 const unread = new FinalizationRegistry<Exchange>((exchange) => exchange.abandon())
 
+/** Whether the end of the body can be told from the end of the connection. */
+const hasLength = (headers: RawHeaders): boolean =>
+  headers["content-length"] !== undefined || headers["transfer-encoding"] !== undefined
+
 const isEventStream = (headers: RawHeaders): boolean => {
   const type = headers["content-type"]
-  return typeof type === "string" && type.startsWith("text/event-stream")
+  return typeof type === "string" && type.length >= 17 && type.slice(0, 17).toLowerCase() === "text/event-stream"
 }
 
 /** Bodies that are used up by being sent. */

@@ -83,6 +83,11 @@ export class Lane implements Observer {
     return this.transport === undefined ? { _tag: "Broken", cause: error } : this.transport.classify(error)
   }
 
+  /** The error by which the connection has just ended. */
+  broken(): Error | undefined {
+    return this.transport?.broken?.()
+  }
+
   /** A request is being written. Says whether its connection stood idle before. */
   begun(): boolean {
     const { fresh } = this
