@@ -15,7 +15,7 @@ import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Latch from "effect/Latch"
 import * as Stream from "effect/Stream"
 import type { Control, Exchange, Failure, RawHeaders, Respond, Target, Transport } from "../Connector.ts"
-import { TransportError } from "../Connector.ts"
+import { TransportError } from "./transportError.ts"
 
 export class FunctionTransport<E> implements Transport {
   private readonly target: Target

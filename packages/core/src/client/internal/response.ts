@@ -174,8 +174,10 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
 
   get #bytes(): Effect.Effect<Uint8Array, ReadError> {
     if (this.#isEncoded) {
-      return Effect.suspend(() => {
+      // All of it first, so that several may read it, and as a stream too.
+      return Effect.flatMap(this.#whole, () => {
         if (this.#decompressed !== undefined) return Effect.succeed(this.#decompressed)
+        this.#body.bytes()
         return Effect.mapBoth(collectStream(this.#decoded), {
           onSuccess: (bytes) => (this.#decompressed = bytes),
           onFailure: (error) => this.#error(error)

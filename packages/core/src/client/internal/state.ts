@@ -121,10 +121,6 @@ export class PoolState {
 
   // ------------------------------------------------------------------ hosts
 
-  host(origin: string): Host | undefined {
-    return this.hosts.get(origin) ?? this.addHost(origin)
-  }
-
   /** `undefined` when there are as many as may be, and all are busy. */
   private addHost(origin: string): Host | undefined {
     if (this.hosts.size >= this.config.maxHosts && !this.evictOne()) return undefined
