@@ -348,7 +348,7 @@ describe("exchange", () => {
     ] as const) {
       describe(what, () => {
         const head = (sent: Sent) =>
-          sent.head(200, what === "pool.stream" ? {} : { "content-type": "text/event-stream; charset=utf-8" })
+          sent.head(200, what === "pool.stream" ? {} : { "content-type": "Text/Event-Stream; charset=utf-8" })
 
         it.effect("has a requestTimeout up to its headers", () =>
           Effect.gen(function* () {

@@ -512,6 +512,21 @@ describe("response", () => {
       })
     )
 
+    it.effect("is no hindrance to several readers, nor to a stream after a text", () =>
+      Effect.gen(function* () {
+        const headers = { "content-encoding": "flip" }
+        for (const early of [true, false]) {
+          const { response, sent } = yield* answered(headers, {}, flip)
+          if (early) sent.data(flipped("[1]")).end()
+          const readers = yield* start(Effect.all([response.text, response.json], { concurrency: "unbounded" }))
+          if (!early) sent.data(flipped("[1]")).end()
+          assert.deepStrictEqual(yield* Fiber.join(readers), ["[1]", [1]])
+          assert.strictEqual(yield* collect(response.stream), "[1]")
+          assert.strictEqual(yield* response.text, "[1]")
+        }
+      })
+    )
+
     it.effect("is undone twice when it was done twice, without `identity`", () =>
       Effect.gen(function* () {
         const seen: Array<ReadonlyArray<string>> = []
