@@ -7,6 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { Failure, Observer, Transport } from "../Connector.ts"
+import { ConnectError } from "../PoolError.ts"
 import type { Exchange } from "./exchange.ts"
 import type { Host } from "./host.ts"
 import type { Line } from "./line.ts"
@@ -49,12 +50,24 @@ export class Lane implements Observer {
     this.exchange = exchange
     this.requests++
     exchange.chosen(this, now)
-    this.transport ??= this.host.open(this)
+    this.transport ??= this.opened(exchange)
+    if (this.transport === undefined) return
     if (this.open && (now >= this.retireAt || this.served >= this.host.maxRequestsPerConnection)) {
       this.retiring = true
       this.transport.retire()
     }
     this.transport.send(exchange)
+  }
+
+  /** A connector must not throw here; one that does costs the request, not the slot. */
+  private opened(exchange: Exchange): Transport | undefined {
+    try {
+      return this.host.open(this)
+    } catch (cause) {
+      const { attempts, info } = exchange
+      exchange.fail(new ConnectError({ request: info, attempts, phase: "tcp", sent: false, cause }))
+      return undefined
+    }
   }
 
   release(): void {
