@@ -705,6 +705,31 @@ describe("exchange", () => {
     )
   })
 
+  describe("an end that is that of the connection", () => {
+    const ended = (headers: Record<string, string>) =>
+      Effect.gen(function* () {
+        const wire = new Wire((sent) => sent.write())
+        const pool = yield* single(wire)
+        const fiber = yield* start(text(pool.client.get("/")))
+        wire.at(0).connection.hidden = new Error("reset")
+        wire.at(0).head(200, headers).data("part").end()
+        return yield* Effect.exit(Fiber.join(fiber))
+      })
+
+    it.effect("is an error when the connection broke: the body may be a part", () =>
+      Effect.gen(function* () {
+        assert.isTrue(Exit.isFailure(yield* ended({})))
+      })
+    )
+
+    it.effect("is an end when the body has a length of its own", () =>
+      Effect.gen(function* () {
+        assert.deepStrictEqual(yield* ended({ "content-length": "4" }), Exit.succeed("part"))
+        assert.deepStrictEqual(yield* ended({ "transfer-encoding": "chunked" }), Exit.succeed("part"))
+      })
+    )
+  })
+
   describe("interim responses", () => {
     it.effect("are not the answer", () =>
       Effect.gen(function* () {

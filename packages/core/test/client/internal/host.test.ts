@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Schema } from "effect"
+import { Effect, Exit, Fiber, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"
+import { Connector } from "../../../src/client/Connector.ts"
+import * as Pool from "../../../src/client/Pool.ts"
 import { onWire, start, tagged, text, turn } from "../../fixtures/pools.ts"
-import { Wire } from "../../fixtures/wire.ts"
+import { Connection, Wire } from "../../fixtures/wire.ts"
 
 const writing = () => new Wire((sent) => sent.write())
 
@@ -187,6 +189,29 @@ describe("host", () => {
         assert.deepStrictEqual(slotsOf("http://b.test"), [0, 1, 2, 0, 1, 2])
         assert.strictEqual((yield* pool.stats).connectionsOpen, 6)
         assert.strictEqual((yield* pool.stats).hosts, 2)
+      })
+    )
+  })
+
+  describe("a connector that cannot open", () => {
+    it.effect("costs the request, not the slot", () =>
+      Effect.gen(function* () {
+        const wire = new Wire((sent) => sent.answer("ok"))
+        let broken = true
+        const layer = Layer.succeed(Connector, {
+          open: (target) => {
+            if (broken) throw new Error("bad connector")
+            return new Connection(wire, target)
+          }
+        })
+        const pool = yield* Pool.make({ baseUrl: "http://test.local", size: 1, drainTimeout: 0 }).pipe(
+          Effect.provide(layer)
+        )
+        const error = tagged(yield* Effect.flip(pool.client.get("/")), "ConnectError")
+        assert.include(error.message, "bad connector")
+        assert.isFalse(error.sent)
+        broken = false
+        assert.strictEqual(yield* text(pool.client.get("/")), "ok")
       })
     )
   })
