@@ -458,7 +458,6 @@ describe("Pool: bodies", () => {
       const abandoned = yield* fork(Stream.runHead(Stream.filter(events, (event) => event._tag === "BodyAbandoned")))
       yield* Effect.forEach(times(2), () => Effect.asVoid(client.get("/large")))
       const next = yield* fork(text(client.get("/")))
-      assert.include(yield* stats, { active: 2, waiting: 1 })
       while ((yield* stats).abandoned < 2) {
         collectGarbage()
         yield* turn
@@ -700,11 +699,11 @@ describe("Pool: deadlines", () => {
       const slowly = (request: HostileServer.Received) => {
         const { socket } = request.connection
         socket.pause()
-        setTimeout(() => socket.resume(), 150)
+        setTimeout(() => socket.resume(), 400)
         request.whole(() => request.answer(String(request.length)))
       }
       const server = yield* HostileServer.make(slowly)
-      const { client } = yield* poolOn(server, { size: 1, responseHeaderTimeout: 60 })
+      const { client } = yield* poolOn(server, { size: 1, responseHeaderTimeout: 300 })
       const bytes = Buffer.alloc(large)
       const stream = Stream.fromIterable(times(512)).pipe(
         Stream.map(() => new Uint8Array(large / 512)),
