@@ -7,8 +7,8 @@
 /**
  * Counters of one host since it was first used. Connections and requests, by number.
  *
- * - `requests` were accepted; of them `responses` got a status, `failures` ended with an error, the rest are `active` or
- *   `waiting`, or were interrupted.
+ * - `requests` were made; of them `saturated` found no place, `responses` got a status, `failures` ended with an error
+ *   (those without a place among them), the rest are `active` or `waiting`, or were interrupted.
  * - `staleRetries`: sent again as their kept-alive connection had died.
  * - `abandoned`: response bodies that the garbage collector had to abort.
  *

@@ -121,7 +121,7 @@ export interface Options {
   readonly maxConnectionAge?: Duration.Input | undefined
   /** A connection is replaced after so many requests. Default: none. */
   readonly maxRequestsPerConnection?: number | undefined
-  /** Requests that may wait for a slot; one more fails with `PoolSaturated`. Default: 10000. */
+  /** Requests to one host that may wait for a slot; one more fails with `PoolSaturated`. Default: 10000. */
   readonly maxWaiting?: number | undefined
   /** Origins that are remembered; the one unused for longest goes first. Default: 1000. */
   readonly maxHosts?: number | undefined

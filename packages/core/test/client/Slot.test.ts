@@ -34,7 +34,7 @@ describe("Slot", () => {
     })
   )
 
-  it.effect("its client waits while it is busy, before those that take any slot, and in order", () =>
+  it.effect("its client waits while it is busy, in one order of arrival with those that take any slot", () =>
     Effect.gen(function* () {
       const wire = new Wire((sent) => sent.write())
       const pool = yield* onWire(wire, { size: 1 })
@@ -47,7 +47,7 @@ describe("Slot", () => {
         wire.at(i).reply()
         yield* turn
       }
-      assert.deepStrictEqual(wire.paths, ["/first", "/pinned-1", "/pinned-2", "/any"])
+      assert.deepStrictEqual(wire.paths, ["/first", "/any", "/pinned-1", "/pinned-2"])
       assert.strictEqual((yield* pool.stats).waiting, 0)
     })
   )

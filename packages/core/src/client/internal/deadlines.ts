@@ -20,6 +20,8 @@ export class Deadline<K> implements Member<Deadline<K>> {
   readonly owner: Expiring<K>
   readonly kind: K
   at: number
+  /** `due`: its time has come, its owner hears of it once all that are due with it are known. */
+  private state: "armed" | "due" | "idle" = "armed"
 
   constructor(limit: Limit<K>, owner: Expiring<K>, kind: K, at: number) {
     this.limit = limit
@@ -29,12 +31,27 @@ export class Deadline<K> implements Member<Deadline<K>> {
   }
 
   disarm(): void {
+    if (this.state === "armed") this.limit.line.remove(this)
+    this.state = "idle"
+  }
+
+  /** Its time has come. */
+  fall(): void {
     this.limit.line.remove(this)
+    this.state = "due"
+  }
+
+  /** Tells its owner, unless it was disarmed since it fell due. */
+  expire(): void {
+    if (this.state !== "due") return
+    this.state = "idle"
+    this.owner.expired(this.kind, this.limit.millis)
   }
 
   /** Starts the same deadline anew, from now. */
   restart(): void {
-    this.limit.line.remove(this)
+    if (this.state === "armed") this.limit.line.remove(this)
+    this.state = "armed"
     this.at = this.limit.timers.now() + this.limit.millis
     this.limit.line.push(this)
   }
@@ -71,17 +88,21 @@ export class Limit<K> {
 
   private readonly fire = (): void => {
     this.cancelTimer = undefined
-    // What an expiry arms is behind those that wait already: the timer is for the first, once all that are due are gone.
-    this.firing = true
     const now = this.timers.now()
-    let first = this.line.head
+    // All that are due, and the youngest first: the end of an old request gives its slot to a younger one, which is better
+    // not started at all when its own time is up.
+    const due: Array<Deadline<K>> = []
     // setTimeout counts in whole milliseconds and may be a fraction early.
-    for (; first !== undefined && first.at <= now + 0.5; first = this.line.head) {
-      this.line.remove(first)
-      first.owner.expired(first.kind, this.millis)
+    for (let first = this.line.head; first !== undefined && first.at <= now + 0.5; first = this.line.head) {
+      first.fall()
+      due.push(first)
     }
+    // What an expiry arms is behind those that wait already: the timer is for the first of those that remain.
+    this.firing = true
+    for (const deadline of due.reverse()) deadline.expire()
     this.firing = false
-    if (first !== undefined) this.schedule(first.at - now)
+    const first = this.line.head
+    if (first !== undefined) this.schedule(Math.max(first.at - this.timers.now(), 0))
   }
 }
 

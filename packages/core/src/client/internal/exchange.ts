@@ -50,6 +50,8 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   next: Exchange | undefined = undefined
   /** The line it waits in. */
   line: Line<Exchange> | undefined = undefined
+  /** Its number in the order of arrival, over all lines of its host. */
+  ticket = 0
 
   readonly host: Host
   readonly request: HttpClientRequest
@@ -212,7 +214,8 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     this.rawHeaders = headers
     this.response = new Body(this, this.host.bodyBufferSize)
     this.lane?.answered()
-    if (this.streaming || isEventStream(headers)) this.disarmRequest()
+    // An answer that nobody asked to last is still under its limit.
+    if ((this.streaming || isEventStream(headers)) && !this.refused) this.disarmRequest()
     wakeups.add(this)
   }
 
@@ -290,11 +293,18 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
       this.watchBody()
       unread.register(response, this)
     }
-    if (this.host.failOnStatus && this.status >= 400) {
+    if (this.refused) {
       resume(Exit.fail(new PoolError.ResponseError({ request: this.info, attempts: this.attempts, response })))
     } else {
       resume(Exit.succeed(response))
     }
+    // Whoever has it now may not care for its body.
+    if (this.host.pool.closing) this.host.pool.checkDrained()
+  }
+
+  /** Whether the status makes the response an error. */
+  private get refused(): boolean {
+    return this.status >= 400 && this.host.failOnStatus
   }
 
   get info(): PoolError.RequestInfo {

@@ -59,6 +59,9 @@ export class Host implements Candidates {
   private ejectedNow = 0
   /** How many wait for a certain slot, in that lane's own line. */
   private fixedWaiting = 0
+  /** How many wait, in all lines of this host. */
+  private inLine = 0
+  private nextTicket = 0
   private serving = false
 
   constructor(pool: PoolState, origin: string, config: ResolvedHost) {
@@ -147,11 +150,12 @@ export class Host implements Candidates {
   }
 
   private enqueue(line: Line<Exchange>, exchange: Exchange, now: number): boolean {
-    if (this.pool.waiting >= this.pool.config.maxWaiting) {
+    if (this.inLine >= this.pool.config.maxWaiting) {
       exchange.fail(this.saturated(exchange, "maxWaiting", this.pool.config.maxWaiting))
       return false
     }
-    this.pool.waiting++
+    this.inLine++
+    exchange.ticket = this.nextTicket++
     exchange.line = line
     line.push(exchange)
     exchange.queued(now)
@@ -164,7 +168,7 @@ export class Host implements Candidates {
     exchange.line.remove(exchange)
     if (exchange.line !== this.line) this.fixedWaiting--
     exchange.line = undefined
-    this.pool.waiting--
+    this.inLine--
   }
 
   private start(lane: Lane, exchange: Exchange, now: number): void {
@@ -179,7 +183,7 @@ export class Host implements Candidates {
     if (lane !== undefined) {
       lane.release()
       if (!lane.ejected) this.free++
-      if (this.pool.waiting > 0) this.serve(lane)
+      if (this.inLine > 0) this.serve(lane)
     }
     if (this.pool.closing) this.pool.checkDrained()
   }
@@ -197,25 +201,29 @@ export class Host implements Candidates {
   }
 
   private serveOne(hint: Lane | undefined): boolean {
-    if (this.fixedWaiting > 0) {
-      for (const lane of this.lanes) {
-        const first = lane?.line?.head
-        if (lane !== undefined && first !== undefined && lane.exchange === undefined) {
-          this.serveWith(lane, first)
-          return true
-        }
+    const fixed = this.fixedWaiting === 0 ? undefined : this.oldestFixed()
+    const first = this.line.head
+    if (first !== undefined && this.free > 0 && (fixed === undefined || first.ticket < fixed.exchange.ticket)) {
+      const slot = hint?.free === true ? hint.index : this.pool.pick(this)
+      if (slot !== -1) {
+        this.serveWith(this.lane(slot), first)
+        return true
       }
     }
-    const first = this.line.head
-    if (first === undefined || this.free === 0) return false
-    if (hint?.free === true) {
-      this.serveWith(hint, first)
-      return true
-    }
-    const slot = this.pool.pick(this)
-    if (slot === -1) return false
-    this.serveWith(this.lane(slot), first)
+    if (fixed === undefined) return false
+    this.serveWith(fixed.lane, fixed.exchange)
     return true
+  }
+
+  /** Who has waited longest for a certain slot that is free now. */
+  private oldestFixed(): { readonly lane: Lane; readonly exchange: Exchange } | undefined {
+    let oldest: { readonly lane: Lane; readonly exchange: Exchange } | undefined
+    for (const lane of this.lanes) {
+      const exchange = lane?.line?.head
+      if (lane === undefined || exchange === undefined || lane.exchange !== undefined) continue
+      if (oldest === undefined || exchange.ticket < oldest.exchange.ticket) oldest = { lane, exchange }
+    }
+    return oldest
   }
 
   private serveWith(lane: Lane, exchange: Exchange): void {
@@ -281,7 +289,7 @@ export class Host implements Candidates {
       attempts: 0,
       reason,
       limit,
-      waiting: this.pool.waiting
+      waiting: this.inLine
     })
   }
 
@@ -304,12 +312,12 @@ export class Host implements Candidates {
     return found
   }
 
-  waiting(): number {
-    return this.existingLanes().reduce((sum, lane) => sum + (lane.line?.size ?? 0), this.line.size)
+  get waiting(): number {
+    return this.inLine
   }
 
   stats(): HostStats {
-    const waiting = this.waiting()
+    const { waiting } = this
     return {
       origin: this.origin,
       ...this.counters,

@@ -80,7 +80,7 @@ export const fields = {
     max: Infinity,
     default: Infinity
   }),
-  maxWaiting: Field.integer("Requests that may wait for a slot; one more fails with `PoolSaturated`.", {
+  maxWaiting: Field.integer("Requests to one host that may wait for a slot; one more fails with `PoolSaturated`.", {
     min: 0,
     max: 1_000_000,
     default: 10_000

@@ -35,8 +35,6 @@ export class PoolState {
   /** Settings given by name, before or after the host was first used. */
   readonly hostConfigs: Map<string, ResolvedHost>
   readonly events: PubSub.PubSub<PoolEvent>
-  /** Requests in all waiting lines. */
-  waiting = 0
   closing = false
   closed = false
 
@@ -105,7 +103,7 @@ export class PoolState {
         attempts: 0,
         reason: "maxHosts",
         limit: this.config.maxHosts,
-        waiting: this.waiting
+        waiting: this.stats().waiting
       })
     }
     const headers = outgoing(request, host.headers)
@@ -192,16 +190,18 @@ export class PoolState {
     const counters = noCounts()
     addUp(counters, this.evicted)
     let active = 0
+    let waiting = 0
     let ejected = 0
     let connectionsOpen = 0
     for (const host of this.hosts.values()) {
       addUp(counters, host.counters)
       const stats = host.stats()
       active += stats.active
+      waiting += stats.waiting
       ejected += stats.ejected
       connectionsOpen += stats.connectionsOpen
     }
-    return { ...counters, active, ejected, connectionsOpen, waiting: this.waiting, hosts: this.hosts.size }
+    return { ...counters, active, ejected, connectionsOpen, waiting, hosts: this.hosts.size }
   }
 
   // ------------------------------------------------------------------ closing

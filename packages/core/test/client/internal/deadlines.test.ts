@@ -97,6 +97,8 @@ describe("deadlines", () => {
     const limit = limitOf(timers, 100)
     const [disarmed, restarted, last] = [new Owner(0, timers), new Owner(1, timers), new Owner(2, timers)]
     const others: Array<Deadline<string>> = []
+    for (const owner of [disarmed, restarted, last]) others.push(limit.arm(owner, "request", timers.now()))
+    // Of those that are due together, the youngest hears of it first.
     limit.arm(
       {
         expired: () => {
@@ -107,7 +109,6 @@ describe("deadlines", () => {
       "request",
       timers.now()
     )
-    for (const owner of [disarmed, restarted, last]) others.push(limit.arm(owner, "request", timers.now()))
     timers.advance(1000)
     assert.deepStrictEqual([disarmed.at, restarted.at, last.at], [[], [200], [100]])
   })

@@ -384,6 +384,19 @@ describe("exchange", () => {
       })
     }
 
+    it.effect("an answer that `failOnStatus` refuses keeps its requestTimeout", () =>
+      Effect.gen(function* () {
+        const wire = new Wire((sent) => sent.write())
+        const pool = yield* onWire(wire, { size: 1, failOnStatus: true, requestTimeout: 100 })
+        const reading = yield* start(Effect.flip(Stream.runDrain(pool.stream(HttpClientRequest.get("/")))))
+        wire.at(0).head(503)
+        assert.strictEqual((yield* Fiber.join(reading))._tag, "ResponseError")
+        assert.strictEqual((yield* pool.stats).active, 1)
+        yield* TestClock.adjust(100)
+        assert.strictEqual((yield* pool.stats).active, 0)
+      })
+    )
+
     it.effect("pool.stream gives the body, and keeps the slot until its end", () =>
       Effect.gen(function* () {
         const wire = new Wire((sent) => sent.write())

@@ -62,6 +62,42 @@ describe("host", () => {
       })
     )
 
+    it.effect("of one host does not fill that of another", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const pool = yield* onWire(wire, { size: 1, maxWaiting: 1 })
+        yield* start(pool.client.get("http://a.local/0"))
+        yield* start(pool.client.get("http://a.local/1"))
+        tagged(yield* Effect.flip(pool.client.get("http://a.local/2")), "PoolSaturated")
+        yield* start(pool.client.get("http://b.local/0"))
+        yield* start(pool.client.get("http://b.local/1"))
+        assert.strictEqual((yield* pool.stats).waiting, 2)
+      })
+    )
+
+    it.effect("is left by requests whose time is up together with that of the one before them", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const pool = yield* onWire(wire, { size: 1, requestTimeout: 100 })
+        const fibers = [
+          yield* start(Effect.flip(pool.client.get("/0"))),
+          yield* start(Effect.flip(pool.client.get("/1"))),
+          yield* start(Effect.flip(pool.client.get("/2")))
+        ]
+        yield* TestClock.adjust(100)
+        const errors = yield* Effect.forEach(fibers, (fiber) => Fiber.join(fiber))
+        assert.deepStrictEqual(
+          errors.map((error) => [tagged(error, "TimeoutError").phase, error.attempts]),
+          [
+            ["request", 1],
+            ["request", 0],
+            ["request", 0]
+          ]
+        )
+        assert.deepStrictEqual(wire.paths, ["/0"])
+      })
+    )
+
     it.effect("may not exist at all", () =>
       Effect.gen(function* () {
         const wire = writing()
