@@ -64,7 +64,7 @@ export { TransportError } from "./internal/transportError.ts"
 
 /**
  * A connector made of a plain function: enough to test whatever uses a pool, and the pool itself, without sockets and
- * on the `TestClock`.
+ * on the `TestClock`. Nothing in it keeps a process alive: a program on it alone needs a runner that does (`runMain`).
  *
  * ```ts
  * import { Connector, Pool } from "@millrace/core"
@@ -192,7 +192,7 @@ export interface Control {
  */
 export interface Exchange {
   readonly method: string
-  /** Path and query, or an absolute URL where a proxy wants one. */
+  /** Path and query. */
   readonly path: string
   /** Name, value, name, value… */
   readonly headers: Array<string>

@@ -8,7 +8,8 @@
  * Counters of one host since it was first used. Connections and requests, by number.
  *
  * - `requests` were made; of them `saturated` found no place, `responses` got a status, `failures` ended with an error
- *   (those without a place among them), the rest are `active` or `waiting`, or were interrupted.
+ *   (those without a place among them, and bodies that broke), the rest are `active` or `waiting`, or were interrupted.
+ * - `connectionsFailed`: could not be made.
  * - `staleRetries`: sent again as their kept-alive connection had died.
  * - `abandoned`: response bodies that the garbage collector had to abort.
  *
@@ -28,6 +29,7 @@ export interface HostStats {
   readonly abandoned: number
   readonly ejections: number
   readonly ejected: number
+  readonly connectionsFailed: number
   readonly connectionsOpened: number
   readonly connectionsClosed: number
   readonly connectionsOpen: number

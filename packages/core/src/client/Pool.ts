@@ -11,7 +11,8 @@
  * - When no slot is free a request waits in one line, first come first served, bounded in length and time.
  * - A slot is given back when its response has been received completely, was discarded, or failed; and at once when the
  *   caller times out or is interrupted.
- * - A request that meets a kept-alive connection which the server has just closed is sent again, once, on a fresh one.
+ * - A request that meets a kept-alive connection which the server has just closed is sent again, once, on a fresh one, if
+ *   its method is idempotent or none of it was written.
  * - Whatever fails, fails with a `PoolError`.
  * - When the scope ends, nothing is left: no socket, no timer, no fiber.
  *
@@ -25,12 +26,12 @@ import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as PubSub from "effect/PubSub"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Gate } from "../policy/Policy.ts"
 import { Connector } from "./Connector.ts"
 import type { HostStats } from "./Host.ts"
+import * as Announcer from "./internal/announcer.ts"
 import * as Clients from "./internal/clients.ts"
 import { PoolState } from "./internal/state.ts"
 import * as PoolConfig from "./PoolConfig.ts"
@@ -48,14 +49,15 @@ export interface Pool {
   /**
    * All verbs, with typed errors. A status of 400 and above is a response, not an error, unless `failOnStatus` is set.
    *
-   * `mapRequest` on it sees absolute URLs; use `mapRequestInput` to change a path relative to `baseUrl`.
+   * `mapRequest` on it sees absolute URLs; use `mapRequestInput` to change a path relative to `baseUrl`. Combinators that
+   * look into errors (`HttpClient.retryTransient`) know only `HttpClientError`: use them on `httpClient`.
    */
   readonly client: HttpClient.HttpClient.With<PoolError>
   /** The same slots as the plain `HttpClient` of Effect: every `PoolError` folded by `PoolError.toHttpClientError`. */
   readonly httpClient: HttpClient.HttpClient
   /**
    * The body of a response that lasts: `requestTimeout` ends at the headers, `bodyIdleTimeout` rules after that. The slot
-   * is busy until the stream ends or is left.
+   * is busy until the stream ends or is left. As a stream has no status, one of 400 and above is a `ResponseError`.
    */
   readonly stream: (request: HttpClientRequest) => Stream.Stream<Uint8Array, PoolError>
   readonly stats: Effect.Effect<PoolStats>
@@ -101,9 +103,6 @@ export interface PoolStats extends Omit<HostStats, "origin"> {
  */
 export const Pool: Context.Service<Pool, Pool> = Context.Service<Pool, Pool>("@millrace/core/Pool")
 
-/** How many events a slow consumer may be behind. */
-const eventBuffer = 256
-
 /**
  * Makes a pool that lives as long as the scope. No connection is made before the first request.
  *
@@ -134,8 +133,8 @@ export const make = Effect.fnUntraced(function* (
   const config = yield* PoolConfig.resolve(options)
   const connector = yield* Connector
   const services = yield* Effect.context<never>()
-  const events = yield* PubSub.sliding<PoolEvent>(eventBuffer)
-  const state = new PoolState(config, connector, services, events, gates)
+  const announcer = yield* Announcer.make
+  const state = new PoolState(config, connector, services, announcer, gates)
   yield* Effect.addFinalizer(() => state.close)
   return {
     client: Clients.make(state, Clients.anySlot),
@@ -145,9 +144,7 @@ export const make = Effect.fnUntraced(function* (
     hostStats: (origin) =>
       Effect.sync(() => Option.map(Option.fromUndefinedOr(findHost(state, origin)), (_) => _.stats())),
     slots: Array.from({ length: config.size }, (_, index) => slot(state, index)),
-    events: Stream.suspend(() =>
-      state.closed ? Stream.empty : Stream.takeUntil(Stream.fromPubSub(events), (event) => event._tag === "Closed")
-    ),
+    events: announcer.stream,
     configureHost: (origin, hostConfig) =>
       Effect.map(PoolConfig.resolveHost(config, String(origin), hostConfig), (resolved) =>
         state.configureHost(originOf(origin), resolved)

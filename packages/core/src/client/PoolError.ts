@@ -2,7 +2,7 @@
  * Everything a request through a pool can fail with, as one tagged union.
  *
  * Every member carries the `request` (method and URL, without credentials and without the values of query parameters
- * that look secret), the number of `attempts` that reached the network, and a message that says what to do. The union
+ * that look secret), the number of `attempts` that were begun (each has a slot), and a message that says what to do. The union
  * is closed: `Effect.catchTags` on it is exhaustive.
  *
  * `ConfigError` is not a member: it happens when a pool is built, not when a request is made.
@@ -37,9 +37,11 @@ interface Fields {
   readonly attempts: number
 }
 
-const show = (request: RequestInfo): string => `${request.method} ${request.url}`
+/** A method is the caller's text: it must not forge a line of a log. */
+const show = (request: RequestInfo): string => `${request.method.replaceAll(/[^\x21-\x7e]/g, "?")} ${request.url}`
 
-const codeOf = (cause: unknown): string => {
+/** @internal */
+export const codeOf = (cause: unknown): string => {
   if (hasProperty(cause, "code") && typeof cause.code === "string") return cause.code
   return cause instanceof Error && cause.message !== "" ? cause.message : "unknown reason"
 }
@@ -120,13 +122,22 @@ export class TimeoutError extends Data.TaggedError("TimeoutError")<
   Fields & {
     readonly phase: TimeoutPhase
     readonly timeout: Duration.Duration
+    /** How much of it the request waited for a slot; only with the phase `request`. */
+    readonly waited?: Duration.Duration | undefined
     readonly address?: string | undefined
   }
 > {
   readonly [TypeId] = TypeId
   override get message(): string {
     const where = this.address === undefined ? "" : ` to ${this.address}`
-    return `${timeoutOption[this.phase]} of ${Duration.toMillis(this.timeout)} ms passed${where}. ${show(
+    const limit = Duration.toMillis(this.timeout)
+    const waited = this.waited === undefined ? 0 : Math.round(Duration.toMillis(this.waited))
+    if (waited * 2 >= limit) {
+      return `${timeoutOption[this.phase]} of ${limit} ms passed, ${waited} ms of it without a slot. ${show(
+        this.request
+      )}: raise \`size\`, send less, or find out why answers are slow`
+    }
+    return `${timeoutOption[this.phase]} of ${limit} ms passed${where}. ${show(
       this.request
     )}: raise the limit or look at why the server is slow`
   }
@@ -222,9 +233,11 @@ export class PoolSaturated extends Data.TaggedError("PoolSaturated")<
   readonly [TypeId] = TypeId
   override get message(): string {
     const limit = this.reason === "acquireTimeout" ? `${this.limit} ms` : String(this.limit)
-    return `No slot: ${this.reason} of ${limit} reached with ${this.waiting} requests waiting. ${show(
-      this.request
-    )}: raise \`size\`, send less, or find out why answers are slow`
+    const advice =
+      this.reason === "maxHosts"
+        ? "raise `maxHosts`, or use a pool for each upstream"
+        : "raise `size`, send less, or find out why answers are slow"
+    return `No slot: ${this.reason} of ${limit} reached with ${this.waiting} requests waiting. ${show(this.request)}: ${advice}`
   }
 }
 

@@ -5,6 +5,8 @@
  * @since 0.1.0
  */
 
+import type { ConnectPhase } from "./PoolError.ts"
+
 interface OfSlot {
   readonly origin: string
   readonly slot: number
@@ -14,11 +16,12 @@ interface OfSlot {
  * One event. `millis` are milliseconds.
  *
  * - `ConnectionOpened`: a slot connected; `millis` is how long it took, TLS included.
+ * - `ConnectionFailed`: it could not; `reason` is the error's code, or `timeout`.
  * - `ConnectionClosed`: its connection is gone; `reason` is `retired`, `idle`, `aborted`, `closed`, or the error's code.
  * - `StaleRetry`: a kept-alive connection died under a request before the first byte of a response; it is sent again.
  * - `SlotEjected`, `SlotRestored`: a slot that fails to connect rests for `millis`, and is back.
  * - `BodyAbandoned`: the garbage collector found a response whose body nobody had read.
- * - `Saturated`: a request found no place; at most one a second.
+ * - `Saturated`: a request found no place, or its time was up while it waited for one; at most one a second.
  * - `HostAdded`, `HostEvicted`: an origin was seen for the first time; an idle one made room.
  * - `Closing`, `Closed`: the pool's scope ends; `aborted` requests did not finish within `drainTimeout`.
  *
@@ -27,6 +30,13 @@ interface OfSlot {
  */
 export type PoolEvent =
   | (OfSlot & { readonly _tag: "ConnectionOpened"; readonly address: string | undefined; readonly millis: number })
+  | (OfSlot & {
+      readonly _tag: "ConnectionFailed"
+      readonly address: string | undefined
+      readonly millis: number
+      readonly phase: ConnectPhase | "dial"
+      readonly reason: string
+    })
   | (OfSlot & { readonly _tag: "ConnectionClosed"; readonly reason: string })
   | (OfSlot & { readonly _tag: "StaleRetry" })
   | (OfSlot & { readonly _tag: "SlotEjected"; readonly millis: number; readonly reason: string })

@@ -14,8 +14,8 @@ import * as Ref from "effect/Ref"
  *   the request takes the one that is free first.
  * - `strict`: slot i modulo size, busy or not; the request waits for that very slot. This is what a pool of N clients
  *   with an atomic counter does; one slow answer holds up every N-th request.
- * - `leastPending`: the free slot that has sent the fewest requests; evens out after reconnects and slow answers.
- * - `powerOfTwoChoices`: of two free slots taken at random, the one that has sent fewer (Mitzenmacher, 2001).
+ * - `leastPending`: a free slot, as it has nothing pending; of those the one unused for longest.
+ * - `powerOfTwoChoices`: of two free slots taken at random, the one unused for longer (Mitzenmacher, 2001).
  * - `byKey`: the slot that the key of the request hashes to (FNV-1a), busy or not; for caches behind the connection.
  *
  * @category models
@@ -41,7 +41,8 @@ export interface Candidates {
   /** From 0 up to but not including 1. */
   readonly random: () => number
   readonly isFree: (slot: number) => boolean
-  readonly requests: (slot: number) => number
+  /** When a slot was used last, in uses of all slots; 0 when never. */
+  readonly usedAt: (slot: number) => number
 }
 
 /**
@@ -77,7 +78,7 @@ const strict = (_request: HttpClientRequest, slots: Candidates): number => {
 const leastPending = (slots: Candidates): number => {
   let best = -1
   for (let slot = 0; slot < slots.size; slot++) {
-    if (slots.isFree(slot) && (best === -1 || slots.requests(slot) < slots.requests(best))) best = slot
+    if (slots.isFree(slot) && (best === -1 || slots.usedAt(slot) < slots.usedAt(best))) best = slot
   }
   return best
 }
@@ -90,7 +91,7 @@ const powerOfTwoChoices = (slots: Candidates): number => {
   const step = 1 + Math.floor(slots.random() * (free.length - 1))
   const a = free[first]!
   const b = free[(first + step) % free.length]!
-  return slots.requests(b) < slots.requests(a) ? b : a
+  return slots.usedAt(b) < slots.usedAt(a) ? b : a
 }
 
 const fnv1a = (text: string): number => {

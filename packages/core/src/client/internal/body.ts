@@ -116,6 +116,11 @@ export class Body implements wakeups.Sleeper {
     return taken
   }
 
+  /** Whether a body of that length is short enough to be received for nothing. */
+  mayDrain(length: number): boolean {
+    return this.mode !== "streaming" && length <= this.highWaterMark
+  }
+
   discard(): void {
     this.mode = "discarding"
     this.chunks = none

@@ -90,7 +90,8 @@ const transformable = (state: PoolState, slot: number): HttpClient.HttpClient =>
       state,
       request,
       Effect.callback<HttpClientResponse, PoolError>((resume) => {
-        const exchange = state.begin(request, fiber.context, resume, slot, false)
+        const services = request.body._tag === "Stream" ? fiber.context : state.services
+      const exchange = state.begin(request, services, resume, slot, false)
         if (isPoolError(exchange)) {
           resume(Effect.fail(exchange))
           return

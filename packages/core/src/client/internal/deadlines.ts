@@ -99,8 +99,11 @@ export class Limit<K> {
     }
     // What an expiry arms is behind those that wait already: the timer is for the first of those that remain.
     this.firing = true
-    for (const deadline of due.reverse()) deadline.expire()
-    this.firing = false
+    try {
+      for (const deadline of due.reverse()) deadline.expire()
+    } finally {
+      this.firing = false
+    }
     const first = this.line.head
     if (first !== undefined) this.schedule(Math.max(first.at - this.timers.now(), 0))
   }

@@ -55,7 +55,8 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
 
   readonly host: Host
   readonly request: HttpClientRequest
-  readonly services: Context.Context<never>
+  /** The caller's, until the request is sent: its span refers to the response, which must stay collectable. */
+  services: Context.Context<never>
   readonly method: string
   readonly path: string
   readonly headers: Array<string>
@@ -79,6 +80,12 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   private replayed = false
   private writtenWhole = false
   private responseBegun = false
+  /** Some byte may have reached a server, on this connection or the one before. */
+  private everBegun = false
+  /** Closing the pool waits for it. */
+  private attended = false
+  private begunAt = 0
+  private waited = 0
   private phaseDeadline: Deadline<Kind> | undefined = undefined
   private attemptDeadline: Deadline<Kind> | undefined = undefined
   private requestDeadline: Deadline<Kind> | undefined = undefined
@@ -106,6 +113,8 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   // ------------------------------------------------------------------ from the pool
 
   begin(now: number): void {
+    this.begunAt = now
+    this.attend(true)
     this.requestDeadline = this.host.limits.request?.arm(this, "request", now)
   }
 
@@ -119,6 +128,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     this.state = "chosen"
     this.lane = lane
     this.attempts++
+    this.waited = now - this.begunAt
     this.attemptDeadline = this.host.limits.attempt?.arm(this, "attempt", now)
   }
 
@@ -128,15 +138,17 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     this.abort()
   }
 
-  /** Nobody reads the body: keeps the connection when little is left, or else aborts. */
+  /** Nobody reads the body: keeps the connection when it is known that little is left, or else aborts. */
   discard(): void {
-    if (this.state !== "body") {
+    const { response } = this
+    if (this.state !== "body" || response === undefined || !response.mayDrain(lengthOf(this.rawHeaders))) {
       this.abort()
       return
     }
     // Whoever reads it later must not take it for empty.
-    this.response?.fail(this.decodeError("its scope ended before it was read", undefined))
-    this.response?.discard()
+    response.fail(this.decodeError("its scope ended before it was read", undefined))
+    this.attend(false)
+    response.discard()
   }
 
   /** The garbage collector found the response. */
@@ -157,22 +169,19 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     this.finish(lane)
   }
 
-  /** Whether somebody wants it: waits for the response, or reads its body. */
-  get attended(): boolean {
-    return this.resumeFiber !== undefined || this.response?.wanted === true
-  }
-
   // ------------------------------------------------------------------ from the body
 
   pause(): void {
     this.control?.pause()
     // A reader that is slow, or has not come yet, is not a server that is silent.
     this.disarmPhase()
+    if (this.response?.wanted === false) this.attend(false)
   }
 
   resume(): void {
     this.control?.resume()
     this.watchBody()
+    if (this.response?.wanted === true) this.attend(true)
   }
 
   abort(): void {
@@ -192,11 +201,13 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     if (this.state !== "chosen") throw cancelled
     this.state = "sent"
     this.control = control
+    this.everBegun = true
     this.reused = this.lane?.begun() === true
   }
 
   onRequestSent(): void {
     this.writtenWhole = true
+    this.services = this.host.pool.services
     if (this.state === "sent") {
       this.phaseDeadline = this.host.limits.headers?.arm(this, "headers", this.host.timers.now())
     }
@@ -212,6 +223,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     this.state = "body"
     this.status = status
     this.rawHeaders = headers
+    this.host.counters.responses++
     this.response = new Body(this, this.host.bodyBufferSize)
     this.lane?.answered()
     // An answer that nobody asked to last is still under its limit.
@@ -267,12 +279,15 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
       return
     }
     this.host.counters.timeouts++
+    const waited = this.state === "waiting" ? millis : this.waited
+    if (this.state === "waiting") this.host.pool.reportSaturation(this.host.origin, "requestTimeout")
     this.fail(
       new PoolError.TimeoutError({
         request: this.info,
         attempts: this.attempts,
         phase: kind,
         timeout: Duration.millis(millis),
+        waited: kind === "request" ? Duration.millis(waited) : undefined,
         address: this.lane?.address
       })
     )
@@ -298,13 +313,11 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     } else {
       resume(Exit.succeed(response))
     }
-    // Whoever has it now may not care for its body.
-    if (this.host.pool.closing) this.host.pool.checkDrained()
   }
 
   /** Whether the status makes the response an error. */
   private get refused(): boolean {
-    return this.status >= 400 && this.host.failOnStatus
+    return this.status >= 400 && (this.streaming || this.host.failOnStatus)
   }
 
   get info(): PoolError.RequestInfo {
@@ -326,8 +339,10 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     this.attemptDeadline = undefined
     this.control = undefined
     this.lane = undefined
+    this.services = this.host.pool.services
     this.onDone?.()
-    this.host.ended(this, lane)
+    this.host.ended(lane)
+    this.attend(false)
   }
 
   private settle(error: PoolError.PoolError): void {
@@ -339,6 +354,12 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     }
     this.error = error
     wakeups.add(this)
+  }
+
+  private attend(yes: boolean): void {
+    if (this.attended === yes) return
+    this.attended = yes
+    this.host.pool.attend(yes ? 1 : -1)
   }
 
   private watchBody(): void {
@@ -378,7 +399,8 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
           request,
           attempts,
           phase: failure.phase,
-          sent: false,
+          // The connection before may have had it.
+          sent: this.replayed && this.everBegun,
           address: failure.address,
           elapsed: Duration.millis(failure.millis),
           cause: failure.cause
@@ -397,7 +419,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
           request,
           attempts,
           phase: this.writtenWhole ? "response" : "request",
-          sent: this.control !== undefined,
+          sent: this.everBegun,
           address: this.lane?.address,
           cause: failure.cause
         })
@@ -415,6 +437,11 @@ const unread = new FinalizationRegistry<Exchange>((exchange) => exchange.abandon
 /** Whether the end of the body can be told from the end of the connection. */
 const hasLength = (headers: RawHeaders): boolean =>
   headers["content-length"] !== undefined || headers["transfer-encoding"] !== undefined
+
+const lengthOf = (headers: RawHeaders): number => {
+  const length = headers["content-length"]
+  return typeof length === "string" ? Number(length) : Number.NaN
+}
 
 const isEventStream = (headers: RawHeaders): boolean => {
   const type = headers["content-type"]

@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
-import type { Timers, Transport } from "../Connector.ts"
+import type { Failure, Timers, Transport } from "../Connector.ts"
 import type { HostStats } from "../Host.ts"
 import type { ResolvedHost } from "../PoolConfig.ts"
 import * as PoolError from "../PoolError.ts"
@@ -35,6 +35,7 @@ export const noCounts = () => ({
   staleRetries: 0,
   abandoned: 0,
   ejections: 0,
+  connectionsFailed: 0,
   connectionsOpened: 0,
   connectionsClosed: 0
 })
@@ -62,6 +63,8 @@ export class Host implements Candidates {
   /** How many wait, in all lines of this host. */
   private inLine = 0
   private nextTicket = 0
+  /** Counts uses of lanes, so that they can tell which was used last. */
+  private uses = 0
   private serving = false
 
   constructor(pool: PoolState, origin: string, config: ResolvedHost) {
@@ -105,8 +108,8 @@ export class Host implements Candidates {
     const lane = this.lanes[slot]
     return lane === undefined || lane.free
   }
-  requests(slot: number): number {
-    return this.lanes[slot]?.requests ?? 0
+  usedAt(slot: number): number {
+    return this.lanes[slot]?.usedAt ?? 0
   }
 
   lane(slot: number): Lane {
@@ -173,19 +176,18 @@ export class Host implements Candidates {
 
   private start(lane: Lane, exchange: Exchange, now: number): void {
     if (!lane.ejected) this.free--
+    lane.usedAt = ++this.uses
     lane.start(exchange, now)
   }
 
   /** An exchange is over; its lane, if it had one, serves the next. */
-  ended(exchange: Exchange, lane: Lane | undefined): void {
+  ended(lane: Lane | undefined): void {
     this.active--
-    if (exchange.response !== undefined) this.counters.responses++
     if (lane !== undefined) {
       lane.release()
       if (!lane.ejected) this.free++
       if (this.inLine > 0) this.serve(lane)
     }
-    if (this.pool.closing) this.pool.checkDrained()
   }
 
   /**
@@ -195,9 +197,12 @@ export class Host implements Candidates {
   private serve(released: Lane | undefined): void {
     if (this.serving) return
     this.serving = true
-    let hint = released
-    while (this.serveOne(hint)) hint = undefined
-    this.serving = false
+    try {
+      let hint = released
+      while (this.serveOne(hint)) hint = undefined
+    } finally {
+      this.serving = false
+    }
   }
 
   private serveOne(hint: Lane | undefined): boolean {
@@ -251,6 +256,13 @@ export class Host implements Candidates {
   disconnected(lane: Lane, reason: string, _millis: number): void {
     this.counters.connectionsClosed++
     this.emit({ _tag: "ConnectionClosed", origin: this.origin, slot: lane.index, reason })
+  }
+
+  connectionFailed(lane: Lane, failure: Extract<Failure, { readonly _tag: "Connect" | "ConnectTimeout" }>): void {
+    this.counters.connectionsFailed++
+    const { address, millis, phase } = failure
+    const reason = failure._tag === "Connect" ? PoolError.codeOf(failure.cause) : "timeout"
+    this.emit({ _tag: "ConnectionFailed", origin: this.origin, slot: lane.index, address, millis, phase, reason })
   }
 
   staleRetry(lane: Lane): void {

@@ -7,7 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { Failure, Observer, Transport } from "../Connector.ts"
-import { ConnectError } from "../PoolError.ts"
+import { codeOf, ConnectError } from "../PoolError.ts"
 import type { Exchange } from "./exchange.ts"
 import type { Host } from "./host.ts"
 import type { Line } from "./line.ts"
@@ -21,6 +21,8 @@ export class Lane implements Observer {
   address: string | undefined = undefined
   open = false
   requests = 0
+  /** When it was used last, in uses of its host; 0 when never. */
+  usedAt = 0
   ejected = false
 
   private transport: Transport | undefined = undefined
@@ -118,13 +120,14 @@ export class Lane implements Observer {
   failed(failure: Failure): void {
     const { ejection } = this.host.pool.config
     // Requests for this very slot come even while it is ejected.
+    if (failure._tag === "Connect" || failure._tag === "ConnectTimeout") this.host.connectionFailed(this, failure)
     if (this.ejected) return
     if (ejection === undefined || ++this.failuresInARow < ejection.failures || !this.host.mayEject()) return
     this.failuresInARow = 0
     this.ejections++
     this.ejected = true
     const millis = Math.min(ejection.base * this.ejections, ejection.max)
-    this.host.ejected(this, millis, failure._tag)
+    this.host.ejected(this, millis, "cause" in failure ? codeOf(failure.cause) : "timeout")
     this.cancelRestore = this.host.timers.after(millis, () => {
       this.cancelRestore = undefined
       this.ejected = false

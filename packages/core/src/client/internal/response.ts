@@ -91,8 +91,10 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
       if (text === "") return Effect.succeed(null)
       try {
         return Effect.succeed(JSON.parse(text) as Schema.Json)
-      } catch (cause) {
-        return Effect.fail(this.#error(this.#exchange.decodeError("it is not JSON", cause)))
+      } catch {
+        // The engine's error quotes the text, which may hold secrets.
+        const what = `it is not JSON but ${this.headers["content-type"] ?? "of no type"}, ${bytes.length} bytes`
+        return Effect.fail(this.#error(this.#exchange.decodeError(what, undefined)))
       }
     })
   }
@@ -154,7 +156,8 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
   /** What undoes the response's `content-encoding`; none when there is nothing to undo. */
   get #decoder(): undefined | ReturnType<NonNullable<Exchange["host"]["pool"]["connector"]["decompress"]>> {
     const encoding = this.#exchange.rawHeaders["content-encoding"]
-    if (encoding === undefined) return undefined
+    // A part of a compressed body cannot be decoded alone.
+    if (encoding === undefined || this.status === 206) return undefined
     const { config, connector } = this.#exchange.host.pool
     // A caller that asked for a coding itself wants the body as it is.
     if (!config.decompress || "accept-encoding" in this.request.headers) return undefined

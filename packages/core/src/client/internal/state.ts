@@ -5,7 +5,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Headers from "effect/http/Headers"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
-import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import type { Connector, Timers } from "../Connector.ts"
 import type { HostStats } from "../Host.ts"
@@ -14,6 +13,7 @@ import * as PoolError from "../PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 import * as Selection from "../Selection.ts"
 import type { Gate } from "../../policy/Policy.ts"
+import type { Announcer } from "./announcer.ts"
 import * as BaseUrl from "./baseUrl.ts"
 import { Deadlines } from "./deadlines.ts"
 import { Exchange, type Kind, type Resume } from "./exchange.ts"
@@ -34,9 +34,8 @@ export class PoolState {
   readonly hosts = new Map<string, Host>()
   /** Settings given by name, before or after the host was first used. */
   readonly hostConfigs: Map<string, ResolvedHost>
-  readonly events: PubSub.PubSub<PoolEvent>
+  private readonly announcer: Announcer
   closing = false
-  closed = false
 
   private readonly rule: Selection.Rule
   private readonly deadlines: Deadlines<Kind>
@@ -45,19 +44,21 @@ export class PoolState {
   private readonly evicted: Counters = noCounts()
   private saturationReportedAt = -Infinity
   private onDrained: (() => void) | undefined = undefined
+  /** Exchanges that closing waits for. */
+  private attended = 0
 
   constructor(
     config: PoolConfig,
     connector: Connector,
     services: Context.Context<never>,
-    events: PubSub.PubSub<PoolEvent>,
+    announcer: Announcer,
     gates: ReadonlyArray<Gate<PoolError.PoolError>>
   ) {
     this.config = config
     this.gates = gates
     this.connector = connector
     this.services = services
-    this.events = events
+    this.announcer = announcer
     this.timers = MakeTimers.make(services)
     this.deadlines = new Deadlines(this.timers)
     const random = Context.get(services, Random.Random)
@@ -107,10 +108,25 @@ export class PoolState {
       })
     }
     const headers = outgoing(request, host.headers)
-    const wanted = slot === -1 && this.rule._tag === "Fixed" ? this.rule.slotOf(request, host) : slot
+    const wanted = this.wantedSlot(request, host, slot)
+    if (typeof wanted !== "number") return wanted
     const exchange = new Exchange(host, request, path, headers, services, resume, streaming)
     host.submit(exchange, wanted, this.timers.now())
     return exchange
+  }
+
+  private wantedSlot(request: HttpClientRequest, host: Host, slot: number): number | PoolError.PoolError {
+    if (slot !== -1 || this.rule._tag === "Any") return slot
+    try {
+      return this.rule.slotOf(request, host)
+    } catch (cause) {
+      return new PoolError.InvalidRequest({
+        request: PoolError.requestInfo(request.method, request.url, request.urlParams),
+        attempts: 0,
+        reason: "the pool's `byKey` selection threw",
+        cause
+      })
+    }
   }
 
   pick(host: Host): number {
@@ -176,7 +192,7 @@ export class PoolState {
   // ------------------------------------------------------------------ events and counters
 
   emit(event: PoolEvent): void {
-    PubSub.publishUnsafe(this.events, event)
+    this.announcer.announce(event)
   }
 
   reportSaturation(origin: string, reason: string): void {
@@ -216,13 +232,15 @@ export class PoolState {
     )
   })
 
-  checkDrained(): void {
-    if (this.onDrained !== undefined && !this.exchanges().some((exchange) => exchange.attended)) this.onDrained()
+  /** One more exchange, or one less, is waited for when the pool closes. */
+  attend(change: 1 | -1): void {
+    this.attended += change
+    if (this.attended === 0) this.onDrained?.()
   }
 
-  /** A response that nobody reads is not waited for. */
+  /** A body that nobody reads, and that fills its buffer, is not waited for. */
   private readonly drained: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    if (!this.exchanges().some((exchange) => exchange.attended)) {
+    if (this.attended === 0) {
       resume(Effect.void)
       return
     }
@@ -246,10 +264,7 @@ export class PoolState {
       discard: true
     }).pipe(
       Effect.andThen(
-        Effect.sync(() => {
-          this.closed = true
-          this.emit({ _tag: "Closed", aborted: left.length })
-        })
+        Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length }))
       )
     )
   }
@@ -268,6 +283,7 @@ const addUp = (into: Counters, from: Counters): void => {
   into.staleRetries += from.staleRetries
   into.abandoned += from.abandoned
   into.ejections += from.ejections
+  into.connectionsFailed += from.connectionsFailed
   into.connectionsOpened += from.connectionsOpened
   into.connectionsClosed += from.connectionsClosed
 }
@@ -279,8 +295,11 @@ const outgoing = (request: HttpClientRequest, defaults: Array<string>): Array<st
   if (headers === Headers.empty) return defaults
   const flat: Array<string> = []
   for (const name in headers) flat.push(name, headers[name]!)
+  // A part of a compressed body is not a compressed part of the body.
+  const partial = "range" in headers
   for (let i = 0; i < defaults.length; i += 2) {
-    if (!(defaults[i]! in headers)) flat.push(defaults[i]!, defaults[i + 1]!)
+    const name = defaults[i]!
+    if (!(name in headers) && !(partial && name === "accept-encoding")) flat.push(name, defaults[i + 1]!)
   }
   return flat
 }

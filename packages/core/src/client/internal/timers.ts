@@ -15,7 +15,7 @@ const real: Timers = {
   now: () => performance.now(),
   after: (millis, f) => {
     const timer: unknown = setTimeout(f, Math.min(Math.ceil(millis), maxDelay))
-    // A deadline alone must not keep a process alive: what it guards (a socket, a fiber) does.
+    // A deadline alone must not keep a process alive: the socket that it guards does.
     if (typeof timer === "object" && timer !== null && "unref" in timer && typeof timer.unref === "function") {
       timer.unref()
     }
