@@ -91,7 +91,7 @@ const transformable = (state: PoolState, slot: number): HttpClient.HttpClient =>
       request,
       Effect.callback<HttpClientResponse, PoolError>((resume) => {
         const services = request.body._tag === "Stream" ? fiber.context : state.services
-      const exchange = state.begin(request, services, resume, slot, false)
+        const exchange = state.begin(request, services, resume, slot, false)
         if (isPoolError(exchange)) {
           resume(Effect.fail(exchange))
           return

@@ -24,17 +24,67 @@ import * as Exit from "effect/Exit"
 import type { HttpBody } from "effect/http/HttpBody"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
-import type { Control, Exchange as WireExchange, Failure, RawHeaders } from "../Connector.ts"
+import type { Control, Decompress, Exchange as WireExchange, Failure, RawHeaders, Timers } from "../Connector.ts"
 import * as PoolError from "../PoolError.ts"
 import { Body, type BodySource } from "./body.ts"
-import type { Deadline, Expiring } from "./deadlines.ts"
-import type { Host } from "./host.ts"
-import type { Lane } from "./lane.ts"
+import type { Deadline, Expiring, Limit } from "./deadlines.ts"
+import { mayReplay, type Progress, toPoolError } from "./failures.ts"
 import type { Line, Member } from "./line.ts"
-import { Response } from "./response.ts"
+import { isDelimited, isEventStream, lengthOf } from "./rawHeaders.ts"
+import { type Answer, Response } from "./response.ts"
 import * as wakeups from "./wakeups.ts"
 
 export type Kind = "acquire" | "headers" | "bodyIdle" | "attempt" | "request"
+
+/** How long each may take; none when there is no limit. */
+export interface Limits {
+  readonly acquire: Limit<Kind> | undefined
+  readonly headers: Limit<Kind> | undefined
+  readonly bodyIdle: Limit<Kind> | undefined
+  readonly attempt: Limit<Kind> | undefined
+  readonly request: Limit<Kind> | undefined
+}
+
+/** What an exchange needs of its host. */
+export interface Owner {
+  readonly origin: string
+  readonly limits: Limits
+  readonly timers: Timers
+  readonly services: Context.Context<never>
+  readonly bodyBufferSize: number
+  readonly failOnStatus: boolean
+  readonly counters: { responses: number; failures: number; timeouts: number }
+  readonly decompress: (codings: ReadonlyArray<string>) => ReturnType<Decompress>
+  /** It leaves the line that it waits in, if it does. */
+  readonly leave: (exchange: Exchange) => void
+  readonly ended: () => void
+  readonly abandoned: (slot: number) => void
+  /** Its time was up while it waited for a slot. */
+  readonly starved: () => void
+  readonly saturated: (
+    exchange: Exchange,
+    reason: PoolError.PoolSaturated["reason"],
+    limit: number
+  ) => PoolError.PoolError
+  /** One more exchange, or one less, is waited for when the pool closes. */
+  readonly attend: (change: 1 | -1) => void
+}
+
+/** The slot that an exchange has, as far as it needs to know. */
+export interface Lease {
+  readonly index: number
+  readonly address: string | undefined
+  readonly classify: (error: Error) => Failure
+  /** The request is being written. Says whether its connection stood idle before. */
+  readonly begun: () => boolean
+  readonly answered: () => void
+  readonly failed: (failure: Failure) => void
+  /** The error by which the connection has just ended. */
+  readonly broken: () => Error | undefined
+  readonly resend: (exchange: Exchange) => void
+  readonly cancel: (exchange: Exchange) => void
+  readonly release: () => void
+}
 
 export type Resume = (effect: Effect<HttpClientResponse, PoolError.PoolError>) => void
 
@@ -42,10 +92,9 @@ export type Resume = (effect: Effect<HttpClientResponse, PoolError.PoolError>) =
 const cancelled = new Error("cancelled before it was sent")
 const aborted = new Error("aborted")
 
-/** Methods that may be sent twice (RFC 9110 §9.2.2; QUERY: RFC 9110 registry, draft-ietf-httpbis-safe-method-w-body). */
-const idempotent = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"])
-
-export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeups.Sleeper, Member<Exchange> {
+export class Exchange
+  implements WireExchange, Answer, Progress, Expiring<Kind>, BodySource, wakeups.Sleeper, Member<Exchange>
+{
   previous: Exchange | undefined = undefined
   next: Exchange | undefined = undefined
   /** The line it waits in. */
@@ -53,7 +102,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   /** Its number in the order of arrival, over all lines of its host. */
   ticket = 0
 
-  readonly host: Host
+  readonly host: Owner
   readonly request: HttpClientRequest
   /** The caller's, until the request is sent: its span refers to the response, which must stay collectable. */
   services: Context.Context<never>
@@ -65,7 +114,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   readonly streaming: boolean
 
   state: "waiting" | "chosen" | "sent" | "body" | "done" = "waiting"
-  lane: Lane | undefined = undefined
+  lane: Lease | undefined = undefined
   response: Body | undefined = undefined
   attempts = 0
   status = 0
@@ -76,12 +125,12 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   private resumeFiber: Resume | undefined
   private control: Control | undefined = undefined
   private error: PoolError.PoolError | undefined = undefined
-  private reused = false
-  private replayed = false
-  private writtenWhole = false
-  private responseBegun = false
+  reused = false
+  replayed = false
+  writtenWhole = false
+  responseBegun = false
   /** Some byte may have reached a server, on this connection or the one before. */
-  private everBegun = false
+  everBegun = false
   /** Closing the pool waits for it. */
   private attended = false
   private begunAt = 0
@@ -91,7 +140,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   private requestDeadline: Deadline<Kind> | undefined = undefined
 
   constructor(
-    host: Host,
+    host: Owner,
     request: HttpClientRequest,
     path: string,
     headers: Array<string>,
@@ -123,7 +172,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   }
 
   /** The pool has chosen a slot; the transport gets the exchange next. */
-  chosen(lane: Lane, now: number): void {
+  chosen(lane: Lease, now: number): void {
     this.disarmPhase()
     this.state = "chosen"
     this.lane = lane
@@ -154,7 +203,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   /** The garbage collector found the response. */
   abandon(): void {
     if (this.state !== "body" || this.response === undefined || this.response.wanted) return
-    this.host.abandoned(this)
+    this.host.abandoned(this.lane?.index ?? -1)
     this.abort()
   }
 
@@ -207,7 +256,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
 
   onRequestSent(): void {
     this.writtenWhole = true
-    this.services = this.host.pool.services
+    this.services = this.host.services
     if (this.state === "sent") {
       this.phaseDeadline = this.host.limits.headers?.arm(this, "headers", this.host.timers.now())
     }
@@ -239,7 +288,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
 
   onResponseEnd(): void {
     if (this.state !== "body") return
-    const error = hasLength(this.rawHeaders) ? undefined : this.lane?.broken()
+    const error = isDelimited(this.rawHeaders) ? undefined : this.lane?.broken()
     if (error !== undefined) {
       this.onResponseError(null, error)
       return
@@ -253,7 +302,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     const { lane, state } = this
     if (state === "done" || lane === undefined) return
     const failure = lane.classify(error)
-    if (this.mayReplay(failure)) {
+    if (mayReplay(failure, this)) {
       this.replayed = true
       this.disarmPhase()
       this.control = undefined
@@ -265,7 +314,8 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     if (failure._tag === "Connect" || failure._tag === "ConnectTimeout" || failure._tag === "Broken") {
       lane.failed(failure)
     }
-    this.settle(this.errorOf(failure))
+    if (failure._tag === "ConnectTimeout") this.host.counters.timeouts++
+    this.settle(toPoolError(failure, this))
     this.finish(lane)
   }
 
@@ -280,7 +330,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     }
     this.host.counters.timeouts++
     const waited = this.state === "waiting" ? millis : this.waited
-    if (this.state === "waiting") this.host.pool.reportSaturation(this.host.origin, "requestTimeout")
+    if (this.state === "waiting") this.host.starved()
     this.fail(
       new PoolError.TimeoutError({
         request: this.info,
@@ -320,8 +370,24 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     return this.status >= 400 && (this.streaming || this.host.failOnStatus)
   }
 
+  get address(): string | undefined {
+    return this.lane?.address
+  }
+
+  get begun(): boolean {
+    return this.control !== undefined
+  }
+
+  get url(): string {
+    return this.host.origin + this.path
+  }
+
+  decompress(codings: ReadonlyArray<string>): ReturnType<Decompress> {
+    return this.host.decompress(codings)
+  }
+
   get info(): PoolError.RequestInfo {
-    return PoolError.requestInfo(this.method, this.host.origin + this.path, this.request.urlParams)
+    return PoolError.requestInfo(this.method, this.url, this.request.urlParams)
   }
 
   decodeError(reason: string, cause: unknown): PoolError.PoolError {
@@ -331,7 +397,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   // ------------------------------------------------------------------ private
 
   /** Gives everything back. The only place that does. */
-  private finish(lane: Lane | undefined): void {
+  private finish(lane: Lease | undefined): void {
     this.state = "done"
     this.disarmPhase()
     this.disarmRequest()
@@ -339,9 +405,10 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     this.attemptDeadline = undefined
     this.control = undefined
     this.lane = undefined
-    this.services = this.host.pool.services
+    this.services = this.host.services
     this.onDone?.()
-    this.host.ended(lane)
+    this.host.ended()
+    lane?.release()
     this.attend(false)
   }
 
@@ -359,7 +426,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
   private attend(yes: boolean): void {
     if (this.attended === yes) return
     this.attended = yes
-    this.host.pool.attend(yes ? 1 : -1)
+    this.host.attend(yes ? 1 : -1)
   }
 
   private watchBody(): void {
@@ -377,77 +444,7 @@ export class Exchange implements WireExchange, Expiring<Kind>, BodySource, wakeu
     this.requestDeadline?.disarm()
     this.requestDeadline = undefined
   }
-
-  /**
-   * A kept-alive connection that dies before the first byte of a response was, nearly always, closed by the server while
-   * it was idle. Sending again is allowed where sending twice is (RFC 9112 §9.3.1), or where nothing was sent.
-   */
-  private mayReplay(failure: Failure): boolean {
-    if (this.replayed || this.responseBegun) return false
-    // Before it is written, even garbage on the connection is no answer to it.
-    if (this.state === "chosen") return failure._tag === "Broken" || failure._tag === "Protocol"
-    if (failure._tag !== "Broken" || !this.reused || !idempotent.has(this.method)) return false
-    return this.body._tag !== "Stream" && !(this.body._tag === "Raw" && isOneShot(this.body.body))
-  }
-
-  private errorOf(failure: Failure): PoolError.PoolError {
-    const request = this.info
-    const { attempts } = this
-    switch (failure._tag) {
-      case "Connect":
-        return new PoolError.ConnectError({
-          request,
-          attempts,
-          phase: failure.phase,
-          // The connection before may have had it.
-          sent: this.replayed && this.everBegun,
-          address: failure.address,
-          elapsed: Duration.millis(failure.millis),
-          cause: failure.cause
-        })
-      case "ConnectTimeout":
-        this.host.counters.timeouts++
-        return new PoolError.TimeoutError({
-          request,
-          attempts,
-          phase: failure.phase,
-          timeout: Duration.millis(failure.millis),
-          address: failure.address
-        })
-      case "Broken":
-        return new PoolError.ConnectError({
-          request,
-          attempts,
-          phase: this.writtenWhole ? "response" : "request",
-          sent: this.everBegun,
-          address: this.lane?.address,
-          cause: failure.cause
-        })
-      case "Protocol":
-        return new PoolError.DecodeError({ request, attempts, reason: failure.reason, cause: failure.cause })
-      case "Rejected":
-        return new PoolError.InvalidRequest({ request, attempts, reason: failure.reason, cause: failure.cause })
-    }
-  }
 }
 
 /** Responses that were handed out with their body still on the way. The exchange never refers to its response. */
 const unread = new FinalizationRegistry<Exchange>((exchange) => exchange.abandon())
-
-/** Whether the end of the body can be told from the end of the connection. */
-const hasLength = (headers: RawHeaders): boolean =>
-  headers["content-length"] !== undefined || headers["transfer-encoding"] !== undefined
-
-const lengthOf = (headers: RawHeaders): number => {
-  const length = headers["content-length"]
-  return typeof length === "string" ? Number(length) : Number.NaN
-}
-
-const isEventStream = (headers: RawHeaders): boolean => {
-  const type = headers["content-type"]
-  return typeof type === "string" && type.length >= 17 && type.slice(0, 17).toLowerCase() === "text/event-stream"
-}
-
-/** Bodies that are used up by being sent. */
-const isOneShot = (body: unknown): boolean =>
-  typeof body === "object" && body !== null && (Symbol.asyncIterator in body || body instanceof ReadableStream)

@@ -3,27 +3,18 @@
  *
  * Slots are busy per host: a host that hangs keeps its own connections and never those of another.
  */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
-import type { Failure, Timers, Transport } from "../Connector.ts"
+import type { Connector, Decompress, Timers, Transport } from "../Connector.ts"
 import type { HostStats } from "../Host.ts"
-import type { ResolvedHost } from "../PoolConfig.ts"
+import type { PoolConfig, ResolvedHost } from "../PoolConfig.ts"
 import * as PoolError from "../PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 import type { Candidates } from "../Selection.ts"
-import type { Limit } from "./deadlines.ts"
-import type { Exchange, Kind } from "./exchange.ts"
-import { Lane } from "./lane.ts"
+import type { Exchange, Limits, Owner } from "./exchange.ts"
+import { type ConnectFailure, Lane, type LaneOwner } from "./lane.ts"
 import { Line } from "./line.ts"
-import type { PoolState } from "./state.ts"
-
-export interface Limits {
-  readonly acquire: Limit<Kind> | undefined
-  readonly headers: Limit<Kind> | undefined
-  readonly bodyIdle: Limit<Kind> | undefined
-  readonly attempt: Limit<Kind> | undefined
-  readonly request: Limit<Kind> | undefined
-}
 
 /** What is counted as it happens; the rest of the statistics is read off when asked for. */
 export const noCounts = () => ({
@@ -42,8 +33,24 @@ export const noCounts = () => ({
 
 export type Counters = ReturnType<typeof noCounts>
 
-export class Host implements Candidates {
-  readonly pool: PoolState
+/** What a host needs of its pool. */
+export interface HostOwner {
+  readonly config: PoolConfig
+  readonly connector: Connector
+  readonly services: Context.Context<never>
+  readonly timers: Timers
+  readonly random: () => number
+  readonly limitsOf: (config: ResolvedHost) => Limits
+  readonly headersOf: (config: ResolvedHost) => Array<string>
+  /** The free slot that is next; -1 for none. */
+  readonly pick: (candidates: Candidates) => number
+  readonly attend: (change: 1 | -1) => void
+  readonly emit: (event: PoolEvent) => void
+  readonly reportSaturation: (origin: string, reason: string) => void
+}
+
+export class Host implements Candidates, Owner, LaneOwner {
+  readonly pool: HostOwner
   readonly origin: string
   readonly cursor: Ref.Ref<number> = Ref.makeUnsafe(0)
   counters: Counters = noCounts()
@@ -67,7 +74,7 @@ export class Host implements Candidates {
   private uses = 0
   private serving = false
 
-  constructor(pool: PoolState, origin: string, config: ResolvedHost) {
+  constructor(pool: HostOwner, origin: string, config: ResolvedHost) {
     this.pool = pool
     this.origin = origin
     this.limits = pool.limitsOf(config)
@@ -84,8 +91,11 @@ export class Host implements Candidates {
   get failOnStatus(): boolean {
     return this.pool.config.failOnStatus
   }
-  get maxRequestsPerConnection(): number {
-    return this.pool.config.maxRequestsPerConnection
+  get settings(): PoolConfig {
+    return this.pool.config
+  }
+  get services(): Context.Context<never> {
+    return this.pool.services
   }
   get idle(): boolean {
     return this.active === 0
@@ -180,14 +190,15 @@ export class Host implements Candidates {
     lane.start(exchange, now)
   }
 
-  /** An exchange is over; its lane, if it had one, serves the next. */
-  ended(lane: Lane | undefined): void {
+  /** An exchange is over. */
+  ended(): void {
     this.active--
-    if (lane !== undefined) {
-      lane.release()
-      if (!lane.ejected) this.free++
-      if (this.inLine > 0) this.serve(lane)
-    }
+  }
+
+  /** A lane is free again: it serves the next. */
+  released(lane: Lane): void {
+    if (!lane.ejected) this.free++
+    if (this.inLine > 0) this.serve(lane)
   }
 
   /**
@@ -253,12 +264,12 @@ export class Host implements Candidates {
     this.emit({ _tag: "ConnectionOpened", origin: this.origin, slot: lane.index, address: lane.address, millis })
   }
 
-  disconnected(lane: Lane, reason: string, _millis: number): void {
+  disconnected(lane: Lane, reason: string): void {
     this.counters.connectionsClosed++
     this.emit({ _tag: "ConnectionClosed", origin: this.origin, slot: lane.index, reason })
   }
 
-  connectionFailed(lane: Lane, failure: Extract<Failure, { readonly _tag: "Connect" | "ConnectTimeout" }>): void {
+  connectionFailed(lane: Lane, failure: ConnectFailure): void {
     this.counters.connectionsFailed++
     const { address, millis, phase } = failure
     const reason = failure._tag === "Connect" ? PoolError.codeOf(failure.cause) : "timeout"
@@ -270,9 +281,22 @@ export class Host implements Candidates {
     this.emit({ _tag: "StaleRetry", origin: this.origin, slot: lane.index })
   }
 
-  abandoned(exchange: Exchange): void {
+  abandoned(slot: number): void {
     this.counters.abandoned++
-    this.emit({ _tag: "BodyAbandoned", origin: this.origin, slot: exchange.lane?.index ?? -1 })
+    this.emit({ _tag: "BodyAbandoned", origin: this.origin, slot })
+  }
+
+  starved(): void {
+    this.pool.reportSaturation(this.origin, "requestTimeout")
+  }
+
+  attend(change: 1 | -1): void {
+    this.pool.attend(change)
+  }
+
+  decompress(codings: ReadonlyArray<string>): ReturnType<Decompress> {
+    const { config, connector } = this.pool
+    return config.decompress ? connector.decompress?.(codings, config.maxDecompressedSize) : undefined
   }
 
   mayEject(): boolean {

@@ -6,14 +6,36 @@
  * first needed, and survives exchanges.
  */
 import * as Effect from "effect/Effect"
-import type { Failure, Observer, Transport } from "../Connector.ts"
+import type { Failure, Observer, Timers, Transport } from "../Connector.ts"
+import type { PoolConfig } from "../PoolConfig.ts"
 import { codeOf, ConnectError } from "../PoolError.ts"
-import type { Exchange } from "./exchange.ts"
-import type { Host } from "./host.ts"
+import type { Exchange, Lease } from "./exchange.ts"
 import type { Line } from "./line.ts"
 
-export class Lane implements Observer {
-  readonly host: Host
+/** What a lane needs of its host. */
+export interface LaneOwner {
+  readonly timers: Timers
+  readonly random: () => number
+  readonly settings: LaneSettings
+  readonly open: (lane: Lane) => Transport
+  readonly released: (lane: Lane) => void
+  /** Whether one more may rest. */
+  readonly mayEject: () => boolean
+  readonly ejected: (lane: Lane, millis: number, reason: string) => void
+  readonly restored: (lane: Lane) => void
+  readonly staleRetry: (lane: Lane) => void
+  readonly connected: (lane: Lane, millis: number) => void
+  readonly connectionFailed: (lane: Lane, failure: ConnectFailure) => void
+  readonly disconnected: (lane: Lane, reason: string) => void
+}
+
+type LaneSettings = Pick<PoolConfig, "ejection" | "maxConnectionAge" | "maxRequestsPerConnection">
+
+/** A connection that was never made. */
+export type ConnectFailure = Extract<Failure, { readonly _tag: "Connect" | "ConnectTimeout" }>
+
+export class Lane implements Observer, Lease {
+  readonly host: LaneOwner
   readonly index: number
   exchange: Exchange | undefined = undefined
   /** Requests that wait for this very slot; made when the first one does. */
@@ -28,7 +50,6 @@ export class Lane implements Observer {
   private transport: Transport | undefined = undefined
   /** Requests on the current connection. */
   private served = 0
-  private openedAt = 0
   private retireAt = Infinity
   private retiring = false
   /** The connection was made for the exchange that has the lane now. */
@@ -37,7 +58,7 @@ export class Lane implements Observer {
   private ejections = 0
   private cancelRestore: (() => void) | undefined = undefined
 
-  constructor(host: Host, index: number) {
+  constructor(host: LaneOwner, index: number) {
     this.host = host
     this.index = index
   }
@@ -54,7 +75,7 @@ export class Lane implements Observer {
     exchange.chosen(this, now)
     this.transport ??= this.opened(exchange)
     if (this.transport === undefined) return
-    if (this.open && (now >= this.retireAt || this.served >= this.host.maxRequestsPerConnection)) {
+    if (this.open && (now >= this.retireAt || this.served >= this.host.settings.maxRequestsPerConnection)) {
       this.retiring = true
       this.transport.retire()
     }
@@ -72,11 +93,6 @@ export class Lane implements Observer {
     }
   }
 
-  release(): void {
-    this.exchange = undefined
-    this.fresh = false
-  }
-
   close(): Effect.Effect<void> {
     this.cancelRestore?.()
     this.cancelRestore = undefined
@@ -84,6 +100,12 @@ export class Lane implements Observer {
   }
 
   // ------------------------------------------------------------------ from the exchange
+
+  release(): void {
+    this.exchange = undefined
+    this.fresh = false
+    this.host.released(this)
+  }
 
   cancel(exchange: Exchange): void {
     this.transport?.cancel(exchange)
@@ -118,7 +140,7 @@ export class Lane implements Observer {
 
   /** The connection could not be made, or broke under a request. */
   failed(failure: Failure): void {
-    const { ejection } = this.host.pool.config
+    const { ejection } = this.host.settings
     // Requests for this very slot come even while it is ejected.
     if (failure._tag === "Connect" || failure._tag === "ConnectTimeout") this.host.connectionFailed(this, failure)
     if (this.ejected) return
@@ -138,13 +160,12 @@ export class Lane implements Observer {
   // ------------------------------------------------------------------ from the transport
 
   connected(info: { readonly address: string | undefined; readonly millis: number }): void {
-    const { maxConnectionAge } = this.host.pool.config
+    const { maxConnectionAge } = this.host.settings
     const now = this.host.timers.now()
     this.open = true
     this.fresh = this.exchange !== undefined
     this.served = 0
     this.address = info.address
-    this.openedAt = now
     // ± 10 %, so that connections made together are not renewed together.
     this.retireAt = now + maxConnectionAge * (0.9 + 0.2 * this.host.random())
     this.host.connected(this, info.millis)
@@ -155,6 +176,6 @@ export class Lane implements Observer {
     this.open = false
     const why = this.retiring ? "retired" : reason
     this.retiring = false
-    this.host.disconnected(this, why, this.host.timers.now() - this.openedAt)
+    this.host.disconnected(this, why)
   }
 }

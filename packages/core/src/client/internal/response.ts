@@ -20,12 +20,27 @@ import { pipeArguments } from "effect/Pipeable"
 import type * as Schema from "effect/Schema"
 import type { Socket } from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
-import type { DecompressFailure } from "../Connector.ts"
-import { isPoolError, type PoolError, toHttpClientError } from "../PoolError.ts"
+import type { Decompress, DecompressFailure, RawHeaders } from "../Connector.ts"
+import { isPoolError, type PoolError, type RequestInfo, toHttpClientError } from "../PoolError.ts"
 import type { Body } from "./body.ts"
-import type { Exchange } from "./exchange.ts"
 
 type ReadError = HttpClientError.HttpClientError
+
+/** What a response needs of the exchange that it came by. */
+export interface Answer {
+  readonly request: HttpClientRequest
+  readonly status: number
+  readonly url: string
+  readonly rawHeaders: RawHeaders
+  readonly info: RequestInfo
+  readonly decompress: Decompressing
+  /** Nobody wants the rest of the body. */
+  readonly abort: () => void
+  readonly decodeError: (reason: string, cause: unknown) => PoolError
+}
+
+/** What undoes certain codings; `undefined` when the pool, or the platform, does not do that. */
+type Decompressing = (codings: ReadonlyArray<string>) => ReturnType<Decompress>
 
 export class Response extends Inspectable.Class implements HttpClientResponse.HttpClientResponse {
   get [HttpClientResponse.TypeId](): typeof HttpClientResponse.TypeId {
@@ -34,36 +49,36 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
   get [HttpIncomingMessage.TypeId](): typeof HttpIncomingMessage.TypeId {
     return HttpIncomingMessage.TypeId
   }
-  readonly #exchange: Exchange
+  readonly #answer: Answer
   readonly #body: Body
   #headers: Headers.Headers | undefined = undefined
   /** Kept, so that a compressed body can be read twice like any other. */
   #decompressed: Uint8Array | undefined = undefined
 
-  constructor(exchange: Exchange, body: Body) {
+  constructor(answer: Answer, body: Body) {
     super()
-    this.#exchange = exchange
+    this.#answer = answer
     this.#body = body
   }
 
   get request(): HttpClientRequest {
-    return this.#exchange.request
+    return this.#answer.request
   }
 
   get status(): number {
-    return this.#exchange.status
+    return this.#answer.status
   }
 
   get url(): string {
-    return this.#exchange.host.origin + this.#exchange.path
+    return this.#answer.url
   }
 
   get headers(): Headers.Headers {
-    return (this.#headers ??= parseHeaders(this.#exchange, this.#decoder !== undefined))
+    return (this.#headers ??= parseHeaders(this.#answer, this.#decoder !== undefined))
   }
 
   get cookies(): Cookies.Cookies {
-    const header = this.#exchange.rawHeaders["set-cookie"]
+    const header = this.#answer.rawHeaders["set-cookie"]
     return header === undefined ? Cookies.empty : Cookies.fromSetCookie(header)
   }
 
@@ -78,7 +93,7 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
   get text(): Effect.Effect<string, ReadError> {
     const body = this.#body
     // Most bodies are here already.
-    if (body.complete && this.#exchange.rawHeaders["content-encoding"] === undefined) {
+    if (body.complete && this.#answer.rawHeaders["content-encoding"] === undefined) {
       // Asked again when it runs: a stream may have taken it since.
       return Effect.suspend(() => (body.complete ? Exit.succeed(decodeText(body.bytes())) : this.text))
     }
@@ -94,7 +109,7 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
       } catch {
         // The engine's error quotes the text, which may hold secrets.
         const what = `it is not JSON but ${this.headers["content-type"] ?? "of no type"}, ${bytes.length} bytes`
-        return Effect.fail(this.#error(this.#exchange.decodeError(what, undefined)))
+        return Effect.fail(this.#error(this.#answer.decodeError(what, undefined)))
       }
     })
   }
@@ -120,7 +135,7 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
           new globalThis.Response(buffer, {
             headers: { "content-type": this.headers["content-type"] ?? "" }
           }).formData(),
-        catch: (cause) => this.#error(this.#exchange.decodeError("it is not form data", cause))
+        catch: (cause) => this.#error(this.#answer.decodeError("it is not form data", cause))
       })
     )
   }
@@ -146,7 +161,7 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
   toJSON(): unknown {
     return HttpIncomingMessage.inspect(this, {
       _id: "HttpClientResponse",
-      request: this.#exchange.info,
+      request: this.#answer.info,
       status: this.status
     })
   }
@@ -154,23 +169,22 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
   // ------------------------------------------------------------------ private
 
   /** What undoes the response's `content-encoding`; none when there is nothing to undo. */
-  get #decoder(): undefined | ReturnType<NonNullable<Exchange["host"]["pool"]["connector"]["decompress"]>> {
-    const encoding = this.#exchange.rawHeaders["content-encoding"]
+  get #decoder(): ReturnType<Decompress> {
+    const encoding = this.#answer.rawHeaders["content-encoding"]
     // A part of a compressed body cannot be decoded alone.
     if (encoding === undefined || this.status === 206) return undefined
-    const { config, connector } = this.#exchange.host.pool
     // A caller that asked for a coding itself wants the body as it is.
-    if (!config.decompress || "accept-encoding" in this.request.headers) return undefined
+    if ("accept-encoding" in this.request.headers) return undefined
     const codings = String(encoding)
       .toLowerCase()
       .split(",")
       .map((coding) => coding.trim())
       .filter((coding) => coding !== "" && coding !== "identity")
-    return codings.length === 0 ? undefined : connector.decompress?.(codings, config.maxDecompressedSize)
+    return codings.length === 0 ? undefined : this.#answer.decompress(codings)
   }
 
   get #decoded(): Stream.Stream<Uint8Array, PoolError | DecompressFailure> {
-    const raw = rawStream(this.#exchange, this.#body)
+    const raw = rawStream(this.#answer, this.#body)
     const decoder = this.#decoder
     return decoder === undefined ? raw : decoder(raw)
   }
@@ -192,29 +206,29 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
   }
 
   get #isEncoded(): boolean {
-    return this.#exchange.rawHeaders["content-encoding"] !== undefined && this.#decoder !== undefined
+    return this.#answer.rawHeaders["content-encoding"] !== undefined && this.#decoder !== undefined
   }
 
   /** Completes when the body has, all of it. */
   get #whole(): Effect.Effect<void, ReadError> {
     const body = this.#body
     return Effect.suspend(() =>
-      body.complete ? Effect.void : Effect.mapError(collect(this.#exchange, body), (error) => this.#error(error))
+      body.complete ? Effect.void : Effect.mapError(collect(this.#answer, body), (error) => this.#error(error))
     )
   }
 
   #error(error: PoolError | DecompressFailure): ReadError {
-    const poolError = isPoolError(error) ? error : this.#exchange.decodeError(error.reason, error.cause)
+    const poolError = isPoolError(error) ? error : this.#answer.decodeError(error.reason, error.cause)
     return toHttpClientError(poolError, this.request, this)
   }
 }
 
 /** Waits for the end of the body and keeps all of it. */
-const collect = (exchange: Exchange, body: Body): Effect.Effect<void, PoolError> =>
+const collect = (answer: Answer, body: Body): Effect.Effect<void, PoolError> =>
   Effect.callback((resume) => {
     body.collect()
     if (body.mode === "streaming") {
-      resume(Effect.fail(exchange.decodeError("its body is being read as a stream", undefined)))
+      resume(Effect.fail(answer.decodeError("its body is being read as a stream", undefined)))
       return
     }
     let undo = () => {}
@@ -227,12 +241,12 @@ const collect = (exchange: Exchange, body: Body): Effect.Effect<void, PoolError>
     return Effect.sync(() => {
       undo()
       // Another reader may still want it.
-      if (!body.hasReader) exchange.abort()
+      if (!body.hasReader) answer.abort()
     })
   })
 
 /** Chunk after chunk; the connection pauses while nobody takes them. Ends the exchange when left early. */
-const rawStream = (exchange: Exchange, body: Body): Stream.Stream<Uint8Array, PoolError> => {
+const rawStream = (answer: Answer, body: Body): Stream.Stream<Uint8Array, PoolError> => {
   const pull: Effect.Effect<readonly [Uint8Array, ...Array<Uint8Array>], PoolError | Cause.Done<void>> =
     Effect.callback((resume) => {
       let undo = () => {}
@@ -248,14 +262,14 @@ const rawStream = (exchange: Exchange, body: Body): Stream.Stream<Uint8Array, Po
     })
   return Stream.suspend(() => {
     // What was collected before can be streamed again; what was streamed is gone.
-    if (body.mode === "collecting") return Stream.fromEffect(Effect.map(collect(exchange, body), () => body.bytes()))
+    if (body.mode === "collecting") return Stream.fromEffect(Effect.map(collect(answer, body), () => body.bytes()))
     if (body.mode === "streaming") {
-      return Stream.fail(exchange.decodeError("its body has been read as a stream already", undefined))
+      return Stream.fail(answer.decodeError("its body has been read as a stream already", undefined))
     }
     body.stream()
     return Stream.ensuring(
       Stream.fromPull(Effect.succeed(pull)),
-      Effect.sync(() => exchange.abort())
+      Effect.sync(() => answer.abort())
     )
   })
 }
@@ -289,9 +303,9 @@ const decodeText = (bytes: Uint8Array): string => {
   return text.charCodeAt(0) === 0xfeff ? text.slice(1) : text
 }
 
-const parseHeaders = (exchange: Exchange, decoded: boolean): Headers.Headers => {
+const parseHeaders = (answer: Answer, decoded: boolean): Headers.Headers => {
   const headers: Record<string, string> = {}
-  const raw = exchange.rawHeaders
+  const raw = answer.rawHeaders
   for (const name in raw) {
     // What they say is true of the body on the wire, not of the one that is handed out.
     if (decoded && (name === "content-encoding" || name === "content-length")) continue

@@ -16,14 +16,14 @@ import type { Gate } from "../../policy/Policy.ts"
 import type { Announcer } from "./announcer.ts"
 import * as BaseUrl from "./baseUrl.ts"
 import { Deadlines } from "./deadlines.ts"
-import { Exchange, type Kind, type Resume } from "./exchange.ts"
-import { type Counters, Host, type Limits, noCounts } from "./host.ts"
+import { Exchange, type Kind, type Limits, type Resume } from "./exchange.ts"
+import { type Counters, Host, type HostOwner, noCounts } from "./host.ts"
 import * as MakeTimers from "./timers.ts"
 
 /** How often a saturated pool says so. */
 const saturationInterval = 1000
 
-export class PoolState {
+export class PoolState implements HostOwner {
   readonly config: PoolConfig
   readonly gates: ReadonlyArray<Gate<PoolError.PoolError>>
   readonly connector: Connector
@@ -129,8 +129,8 @@ export class PoolState {
     }
   }
 
-  pick(host: Host): number {
-    return this.rule._tag === "Any" ? this.rule.pick(host) : -1
+  pick(candidates: Selection.Candidates): number {
+    return this.rule._tag === "Any" ? this.rule.pick(candidates) : -1
   }
 
   // ------------------------------------------------------------------ hosts
@@ -262,11 +262,7 @@ export class PoolState {
     return Effect.forEach(this.hosts.values(), (host) => host.close(), {
       concurrency: "unbounded",
       discard: true
-    }).pipe(
-      Effect.andThen(
-        Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length }))
-      )
-    )
+    }).pipe(Effect.andThen(Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length }))))
   }
 
   private exchanges(): ReadonlyArray<Exchange> {
