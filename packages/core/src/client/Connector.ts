@@ -67,6 +67,7 @@ export { TransportError } from "./internal/transportError.ts"
  * on the `TestClock`. Nothing in it keeps a process alive: a program on it alone needs a runner that does (`runMain`).
  *
  * ```ts
+ * // run
  * import { Connector, Pool } from "@millrace/core"
  * import { Effect, Layer } from "effect"
  * import { HttpClientResponse } from "effect/http"
@@ -74,7 +75,14 @@ export { TransportError } from "./internal/transportError.ts"
  * const connector = Connector.layerFunction((request) =>
  *   Effect.succeed(HttpClientResponse.fromWeb(request, new Response("hello", { status: 200 })))
  * )
- * export const layer = Pool.layer({ baseUrl: "http://test.local", size: 2 }).pipe(Layer.provide(connector))
+ * const pool = Pool.layer({ baseUrl: "http://test.local", size: 2 }).pipe(Layer.provide(connector))
+ *
+ * const program = Effect.gen(function* () {
+ *   const { client } = yield* Pool.Pool
+ *   const response = yield* client.get("/greeting")
+ *   return yield* response.text
+ * })
+ * console.log(await Effect.runPromise(Effect.provide(program, pool))) // hello
  * ```
  *
  * @category layers
