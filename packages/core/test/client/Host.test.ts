@@ -17,6 +17,7 @@ const none: Omit<HostStats, "origin"> = {
   abandoned: 0,
   ejections: 0,
   ejected: 0,
+  connectionsFailed: 0,
   connectionsOpened: 0,
   connectionsClosed: 0,
   connectionsOpen: 0
@@ -88,6 +89,7 @@ describe("Host", () => {
         failures: 2,
         ejections: 2,
         ejected: 2,
+        connectionsFailed: 2,
         connectionsOpened: 2,
         connectionsOpen: 2
       })

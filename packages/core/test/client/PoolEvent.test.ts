@@ -50,7 +50,18 @@ describe("PoolEvent", () => {
 
       wire.onSend = (sent) => sent.refuse()
       yield* Effect.exit(pool.client.get("/"))
-      assert.deepStrictEqual(yield* next, [{ _tag: "SlotEjected", origin, slot: 1, millis: 5000, reason: "Connect" }])
+      assert.deepStrictEqual(yield* next, [
+        {
+          _tag: "ConnectionFailed",
+          origin,
+          slot: 1,
+          address: "192.0.2.1:80",
+          millis: 3,
+          phase: "tcp",
+          reason: "ECONNREFUSED"
+        },
+        { _tag: "SlotEjected", origin, slot: 1, millis: 5000, reason: "ECONNREFUSED" }
+      ])
       yield* TestClock.adjust("5 seconds")
       assert.deepStrictEqual(yield* next, [{ _tag: "SlotRestored", origin, slot: 1 }])
 

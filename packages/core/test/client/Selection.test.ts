@@ -14,13 +14,13 @@ const count = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 60 }))
 /** Slots as a rule sees them, of which those in `free` are free. */
 const candidates = (
   free: ReadonlyArray<boolean>,
-  options: { readonly requests?: ReadonlyArray<number>; readonly cursor?: number; readonly random?: () => number } = {}
+  options: { readonly usedAt?: ReadonlyArray<number>; readonly cursor?: number; readonly random?: () => number } = {}
 ): Selection.Candidates => ({
   size: free.length,
   cursor: Ref.makeUnsafe(options.cursor ?? 0),
   random: options.random ?? (() => 0),
   isFree: (slot) => free[slot] === true,
-  requests: (slot) => options.requests?.[slot] ?? 0
+  usedAt: (slot) => options.usedAt?.[slot] ?? 0
 })
 
 const any = (selection: Selection.Selection) => {
@@ -45,10 +45,10 @@ describe("Selection", () => {
       it.prop(
         `${selection} picks one that is free, and none only when none is`,
         [Schema.NonEmptyArray(Schema.Boolean), count, Schema.Array(count)],
-        ([free, cursor, requests]) => {
+        ([free, cursor, usedAt]) => {
           let state = cursor
           const random = () => (state = (state * 16_807 + 7) % 2_147_483_647) / 2_147_483_647
-          const slot = any(selection)(candidates(free, { cursor: cursor % (free.length + 1), requests, random }))
+          const slot = any(selection)(candidates(free, { cursor: cursor % (free.length + 1), usedAt, random }))
           assert.strictEqual(slot === -1 ? !free.includes(true) : free[slot], true)
         },
         { arbitrary: { runs: 200 } }
@@ -166,18 +166,18 @@ describe("Selection", () => {
 
   describe("leastPending", () => {
     it.prop(
-      "takes the free slot that has sent the fewest requests",
+      "takes the free slot that was used least recently",
       [Schema.NonEmptyArray(Schema.Tuple([Schema.Boolean, count]))],
       ([slots]) => {
         const free = slots.map(([isFree]) => isFree)
-        const requests = slots.map(([, sent]) => sent)
-        const slot = any("leastPending")(candidates(free, { requests }))
-        const fewest = Math.min(...requests.filter((_, i) => free[i] === true))
-        if (slot !== -1) assert.strictEqual(requests[slot], fewest)
+        const usedAt = slots.map(([, at]) => at)
+        const slot = any("leastPending")(candidates(free, { usedAt }))
+        const oldest = Math.min(...usedAt.filter((_, i) => free[i] === true))
+        if (slot !== -1) assert.strictEqual(usedAt[slot], oldest)
       }
     )
 
-    it.effect("evens out after slow answers", () =>
+    it.effect("goes on in turn after a slow answer, and does not make up for it", () =>
       Effect.gen(function* () {
         const wire = new Wire((sent) => (sent.path === "/stuck" ? sent.write() : sent.answer("ok")))
         const pool = yield* onWire(wire, { size: 2, selection: "leastPending" })
@@ -186,7 +186,7 @@ describe("Selection", () => {
         wire.at(0).reply()
         yield* Fiber.join(stuck)
         for (let i = 0; i < 3; i++) yield* pool.client.get("/")
-        assert.deepStrictEqual(wire.slots, [0, 1, 1, 1, 0, 0, 0])
+        assert.deepStrictEqual(wire.slots, [0, 1, 1, 1, 0, 1, 0])
       })
     )
   })
@@ -197,10 +197,10 @@ describe("Selection", () => {
       return () => values[i++ % values.length] ?? 0
     }
 
-    it("takes two different free slots, and of them the one that has sent fewer", () => {
+    it("takes two different free slots, and of them the one unused for longer", () => {
       const free = [true, false, true, true]
-      const pick = (requests: ReadonlyArray<number>, ...values: ReadonlyArray<number>) =>
-        any("powerOfTwoChoices")(candidates(free, { requests, random: randoms(...values) }))
+      const pick = (usedAt: ReadonlyArray<number>, ...values: ReadonlyArray<number>) =>
+        any("powerOfTwoChoices")(candidates(free, { usedAt, random: randoms(...values) }))
       // The free ones are 0, 2, 3; the first number chooses one, the second how far the other is from it.
       assert.strictEqual(pick([5, 0, 4, 9], 0, 0), 2)
       assert.strictEqual(pick([5, 0, 4, 9], 0, 0.99), 0)
@@ -225,7 +225,43 @@ describe("Selection", () => {
         const slots = yield* run("a seed")
         assert.deepStrictEqual(yield* run("a seed"), slots)
         assert.notDeepEqual(yield* run("another"), slots)
-        for (let slot = 0; slot < 5; slot++) assert.closeTo(slots.filter((s) => s === slot).length, 20, 3)
+        for (let slot = 0; slot < 5; slot++) assert.closeTo(slots.filter((s) => s === slot).length, 20, 5)
+        assert.isFalse(
+          slots.some((slot, i) => slot === slots[i - 1]),
+          "the one that was used last is never unused for longer"
+        )
+      })
+    )
+  })
+
+  describe("a slot that is restored after an ejection", () => {
+    /** Slot 0 rests while the others do what comes; then 40 more requests, of which the slots are told. */
+    const afterEjection = (selection: Selection.Selection) =>
+      Effect.gen(function* () {
+        const wire = new Wire((sent) => (sent.slot === 0 ? sent.refuse() : sent.answer("ok")))
+        const pool = yield* onWire(wire, { size: 4, selection, ejection: { failures: 1, base: "5 seconds" } })
+        while (!wire.slots.includes(0)) yield* Effect.exit(pool.client.get("/"))
+        const before = wire.sent.length
+        for (let i = 0; i < 200; i++) yield* pool.client.get("/")
+        assert.notInclude(wire.slots.slice(before), 0)
+        wire.onSend = answerAll
+        yield* TestClock.adjust("5 seconds")
+        for (let i = 0; i < 40; i++) yield* pool.client.get("/")
+        return wire.slots.slice(before + 200)
+      })
+
+    it.effect("has its turn and no more, with leastPending", () =>
+      Effect.gen(function* () {
+        const slots = yield* afterEjection("leastPending")
+        assert.strictEqual(slots[0], 0)
+        for (let i = 0; i < 40; i += 4) assert.deepStrictEqual(slots.slice(i, i + 4).toSorted(), [0, 1, 2, 3])
+      })
+    )
+
+    it.effect("has its share and no more, with powerOfTwoChoices", () =>
+      Effect.gen(function* () {
+        const slots = yield* afterEjection("powerOfTwoChoices").pipe(Random.withSeed("a seed"))
+        assert.closeTo(slots.filter((slot) => slot === 0).length, 10, 3)
       })
     )
   })

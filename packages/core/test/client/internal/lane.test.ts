@@ -208,7 +208,7 @@ describe("lane", () => {
                   origin: "http://test.local",
                   slot: 0,
                   millis: 5000,
-                  reason: failure === "refuse" ? "Connect" : "Broken"
+                  reason: failure === "refuse" ? "ECONNREFUSED" : "reset by peer"
                 },
                 { _tag: "SlotRestored", origin: "http://test.local", slot: 0 }
               ]

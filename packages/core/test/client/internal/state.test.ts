@@ -332,13 +332,14 @@ describe("state", () => {
       })
     )
 
-    it.effect("does not wait for bodies that nobody reads", () =>
+    it.effect("does not wait for a body that nobody reads and that has filled its buffer", () =>
       Effect.gen(function* () {
         const wire = writing()
         const { clock, close, pool } = yield* closeable(wire)
         const fiber = yield* start(pool.client.get("/"))
-        wire.at(0).head().data("unread")
+        wire.at(0).head().data(new Uint8Array(65_537))
         yield* Fiber.join(fiber)
+        assert.isTrue(wire.at(0).paused)
         yield* close
         assert.isTrue(wire.at(0).aborted)
         assert.strictEqual(clock.sleeping, 0)
