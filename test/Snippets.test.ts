@@ -96,7 +96,6 @@ beforeAll(async () => {
       noUnusedLocals: false,
       rootDir: relative(folder, root),
       tsBuildInfoFile: null,
-      lib: ["ES2023", "DOM", "DOM.Iterable", "DOM.AsyncIterable"],
       types: ["node"]
     },
     files: snippets.map((_, index) => `snippet-${index}.ts`)

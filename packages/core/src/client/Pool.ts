@@ -230,7 +230,8 @@ export const layerHttpClient = (
 // internal
 // -----------------------------------------------------------------------------
 
-const originOf = (origin: string | URL): string => (URL.canParse(origin) ? new URL(origin).origin : String(origin))
+const originOf = (origin: string | URL): string =>
+  URL.canParse(String(origin)) ? new URL(origin).origin : String(origin)
 
 const findHost = (state: PoolState, origin: string | URL) => state.hosts.get(originOf(origin))
 
