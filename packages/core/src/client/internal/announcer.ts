@@ -23,6 +23,8 @@ export class Announcer implements wakeups.Sleeper {
   }
 
   announce(event: PoolEvent): void {
+    // A connection of an evicted host may still be closing: nobody listens any more.
+    if (this.ended) return
     this.ended = event._tag === "Closed"
     if (this.pending.push(event) === 1) wakeups.add(this)
   }
@@ -30,7 +32,8 @@ export class Announcer implements wakeups.Sleeper {
   wake(): void {
     const { pending } = this
     this.pending = []
-    for (const event of pending) PubSub.publishUnsafe(this.pubsub, event)
+    // Where the buffer is full, `publishUnsafe` would drop the newest, for everybody; `publish` drops the oldest.
+    for (const event of pending) Effect.runSync(PubSub.publish(this.pubsub, event))
   }
 
   /** What happens from now on, to the end. */
