@@ -230,7 +230,8 @@ export class Exchange
   resume(): void {
     this.control?.resume()
     this.watchBody()
-    if (this.response?.wanted === true) this.attend(true)
+    // A body may be unpaused after its end, by whoever reads what has come of it.
+    if (this.state === "body" && this.response?.wanted === true) this.attend(true)
   }
 
   abort(): void {
