@@ -244,13 +244,18 @@ export class PoolState implements HostOwner {
       resume(Effect.void)
       return
     }
-    const cancel = this.timers.after(this.config.drainTimeout, () => this.onDrained?.())
-    this.onDrained = () => {
+    const done = () => {
       this.onDrained = undefined
       cancel()
-      // It may be called from inside a connection's callback, which must not close that connection.
-      queueMicrotask(() => resume(Effect.void))
+      resume(Effect.void)
     }
+    const cancel = this.timers.after(this.config.drainTimeout, done)
+    // In a microtask, as it may be called from inside a connection's callback, which must not close that connection, and
+    // before the caller of a body that fills its buffer at once has been woken: then it is wanted after all.
+    this.onDrained = () =>
+      queueMicrotask(() => {
+        if (this.attended === 0 && this.onDrained !== undefined) done()
+      })
   })
 
   private destroy(): Effect.Effect<void> {

@@ -1,12 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Fiber, Option, Scope, Stream } from "effect"
-import { HttpClientRequest } from "effect/http"
+import { HttpClient, HttpClientRequest } from "effect/http"
 import { TestClock } from "effect/testing"
+import { vi } from "vitest"
 import type { Pool } from "../../../src/client/Pool.ts"
+import { Host } from "../../../src/client/internal/host.ts"
 import type { Options } from "../../../src/client/PoolConfig.ts"
 import type { PoolEvent } from "../../../src/client/PoolEvent.ts"
 import { CountingClock, onWire, start, tagged, text, turn } from "../../fixtures/pools.ts"
-import { Wire } from "../../fixtures/wire.ts"
+import { type Sent, Wire } from "../../fixtures/wire.ts"
 
 const answering = () => new Wire((sent) => sent.answer("ok"))
 const writing = () => new Wire((sent) => sent.write())
@@ -346,6 +348,176 @@ describe("state", () => {
       })
     )
 
+    it.effect("waits for an unread body that still arrives, to its end", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const { close, pool } = yield* closeable(wire)
+        const fiber = yield* start(pool.client.get("/"))
+        wire.at(0).head().data("still ")
+        const response = yield* Fiber.join(fiber)
+        const closing = yield* start(close)
+        yield* TestClock.adjust("9 seconds")
+        assert.isUndefined(closing.pollUnsafe())
+        wire.at(0).data("arrives").end()
+        yield* Fiber.join(closing)
+        assert.isFalse(wire.at(0).aborted)
+        assert.strictEqual(yield* response.text, "still arrives")
+      })
+    )
+
+    it.effect("waits for an unread body that still arrives, drainTimeout at most", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const { clock, close, pool, seen } = yield* closeable(wire)
+        const fiber = yield* start(pool.client.get("/"))
+        wire.at(0).head().data("x")
+        yield* Fiber.join(fiber)
+        const closing = yield* start(close)
+        yield* TestClock.adjust("9999 millis")
+        assert.isUndefined(closing.pollUnsafe())
+        yield* TestClock.adjust("1 millis")
+        yield* Fiber.join(closing)
+        assert.isTrue(wire.at(0).aborted)
+        assert.strictEqual(clock.sleeping, 0)
+        yield* turn
+        assert.deepStrictEqual(seen.at(-1), { _tag: "Closed", aborted: 1 })
+      })
+    )
+
+    it.effect("waits for an unread body until it has filled its buffer", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const { close, pool } = yield* closeable(wire, { bodyBufferSize: 1024 })
+        const fiber = yield* start(pool.client.get("/"))
+        wire.at(0).head().data(new Uint8Array(1024))
+        yield* Fiber.join(fiber)
+        const closing = yield* start(close)
+        yield* TestClock.adjust("5 seconds")
+        assert.isUndefined(closing.pollUnsafe())
+        wire.at(0).data("x")
+        yield* Fiber.join(closing)
+        assert.isTrue(wire.at(0).aborted)
+      })
+    )
+
+    it.effect("lets a caller do something between the head and the body", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const { close, pool } = yield* closeable(wire)
+        const reading = yield* start(
+          Effect.gen(function* () {
+            const response = yield* pool.client.get("/")
+            yield* Effect.sleep("3 seconds")
+            return yield* response.json
+          })
+        )
+        wire.at(0).head().data("[1")
+        yield* turn
+        const closing = yield* start(close)
+        yield* TestClock.adjust("3 seconds")
+        assert.isUndefined(closing.pollUnsafe())
+        wire.at(0).data(",2]").end()
+        assert.deepStrictEqual(yield* Fiber.join(reading), [1, 2])
+        yield* Fiber.join(closing)
+        assert.isFalse(wire.at(0).aborted)
+      })
+    )
+
+    it.effect("waits for a body beyond the buffer again once its reader comes", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const { close, pool } = yield* closeable(wire, { size: 2, bodyBufferSize: 1024 })
+        const other = yield* start(text(pool.client.get("/other")))
+        const fiber = yield* start(pool.client.get("/large"))
+        wire.at(1).head().data(new Uint8Array(2000))
+        const response = yield* Fiber.join(fiber)
+        assert.isTrue(wire.at(1).paused)
+        const closing = yield* start(close)
+        const reading = yield* start(response.arrayBuffer)
+        wire.at(0).reply("other")
+        assert.strictEqual(yield* Fiber.join(other), "other")
+        yield* TestClock.adjust("5 seconds")
+        assert.isUndefined(closing.pollUnsafe())
+        wire.at(1).data(new Uint8Array(2000)).end()
+        assert.strictEqual((yield* Fiber.join(reading)).byteLength, 4000)
+        yield* Fiber.join(closing)
+      })
+    )
+
+    it.effect("cuts no body that fills its buffer before its caller has been woken", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const { close, pool } = yield* closeable(wire, { bodyBufferSize: 1024 })
+        const reading = yield* start(text(pool.client.get("/")))
+        const closing = yield* start(close)
+        wire.at(0).head().data("a".repeat(2000))
+        yield* turn
+        assert.isUndefined(closing.pollUnsafe())
+        wire.at(0).data("b").end()
+        assert.strictEqual((yield* Fiber.join(reading)).length, 2001)
+        yield* Fiber.join(closing)
+      })
+    )
+
+    it.effect("does not wait for a body that nobody will read, and that is being drained", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const { close, pool } = yield* closeable(wire)
+        const scope = yield* Scope.make()
+        const fiber = yield* start(
+          Effect.provideService(HttpClient.withScope(pool.client).get("/"), Scope.Scope, scope)
+        )
+        wire.at(0).head(200, { "content-length": "2" }).data("a")
+        yield* Fiber.join(fiber)
+        yield* Scope.close(scope, Exit.void)
+        assert.isFalse(wire.at(0).aborted)
+        yield* close
+        assert.isTrue(wire.at(0).aborted)
+      })
+    )
+
+    for (const [how, finish] of [
+      ["ended", (sent: Sent) => sent.end()],
+      ["broke", (sent: Sent) => sent.lose()]
+    ] as const) {
+      it.effect(`does not wait for a reader of a paused body that has ${how}`, () =>
+        Effect.gen(function* () {
+          const wire = writing()
+          const { close, pool } = yield* closeable(wire, { bodyBufferSize: 1024 })
+          const fiber = yield* start(pool.client.get("/"))
+          wire.at(0).head().data(new Uint8Array(2000))
+          const response = yield* Fiber.join(fiber)
+          assert.isTrue(wire.at(0).paused)
+          finish(wire.at(0))
+          yield* Effect.exit(Stream.runDrain(response.stream))
+          yield* Effect.exit(response.text)
+          const closing = yield* start(close)
+          assert.deepStrictEqual(closing.pollUnsafe(), Exit.void)
+        })
+      )
+    }
+
+    it.effect("looks at no exchange when another ends, however many there are", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const { close, pool } = yield* closeable(wire, { size: 1 })
+        const fibers: Array<Fiber.Fiber<string, unknown>> = []
+        for (let i = 0; i < 1000; i++) {
+          fibers.push(yield* Effect.forkChild(text(pool.client.get("/")), { startImmediately: true }))
+        }
+        const walks = yield* Effect.acquireRelease(
+          Effect.sync(() => vi.spyOn(Host.prototype, "exchanges")),
+          (spy) => Effect.sync(() => spy.mockRestore())
+        )
+        const closing = yield* start(close)
+        wire.onSend = (sent) => sent.answer("ok")
+        wire.at(0).reply("ok")
+        yield* Fiber.joinAll(fibers)
+        yield* Fiber.join(closing)
+        assert.strictEqual(walks.mock.calls.length, 2, "once for each of its events")
+      })
+    )
+
     it.effect("waits for a stream whose reader is between two chunks", () =>
       Effect.gen(function* () {
         const wire = writing()
@@ -418,6 +590,24 @@ describe("state", () => {
           ["Closing", "Closed"]
         )
         assert.deepStrictEqual(yield* Stream.runCollect(pool.events), [])
+      })
+    )
+
+    it.effect("ends it for good, though a connection of a host that was replaced closes later", () =>
+      Effect.gen(function* () {
+        const wire = answering()
+        const { close, pool } = yield* closeable(wire, { maxHosts: 1 })
+        yield* pool.client.get("http://a.test/")
+        const { connection } = wire.at(0)
+        // Its socket takes its time.
+        connection.close = Effect.void
+        yield* pool.client.get("http://b.test/")
+        yield* turn
+        yield* close
+        connection.disconnect("closed")
+        yield* turn
+        const late = yield* start(Stream.runCollect(pool.events))
+        assert.deepStrictEqual(late.pollUnsafe(), Exit.succeed([]))
       })
     )
   })
