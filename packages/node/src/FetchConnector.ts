@@ -24,7 +24,8 @@ import {
 import type { ConnectPhase } from "@millrace/core/client/PoolError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { encode, RequestBodyError } from "./internal/body.ts"
+import { asError, encode, RequestBodyError } from "./internal/body.ts"
+import { withoutBytes } from "./internal/parserError.ts"
 
 /**
  * Provides the connector. It uses the `globalThis.fetch` of the moment of each request.
@@ -38,9 +39,12 @@ export const layer: Layer.Layer<Connector> = Layer.sync(Connector, () => ({
 
 const noop = (): void => {}
 
+const closedByOwner = (): Error => new Error("the connection was closed by its owner")
+
 class FetchTransport implements Transport {
   readonly #origin: string
   #running: Running | undefined = undefined
+  #closed = false
 
   constructor(target: Target) {
     this.#origin = target.origin
@@ -48,6 +52,7 @@ class FetchTransport implements Transport {
 
   send(exchange: Exchange): void {
     const running = new Running(exchange)
+    if (this.#closed) return running.fail(closedByOwner())
     this.#running = running
     void running.run(this.#origin)
   }
@@ -59,7 +64,8 @@ class FetchTransport implements Transport {
   retire(): void {}
 
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
-    this.#running?.fail(new Error("the connection was closed by its owner"))
+    this.#closed = true
+    this.#running?.fail(closedByOwner())
     return Effect.void
   })
 
@@ -130,7 +136,7 @@ class Running {
       this.#finish()
       this.#exchange.onResponseEnd(this.#control)
     } catch (error) {
-      this.fail(error instanceof Error ? error : new Error(String(error)))
+      this.fail(asError(error))
     }
   }
 
@@ -154,9 +160,9 @@ class Running {
       redirect: "manual",
       signal: this.#abort.signal
     }
-    if (body._tag === "FormData") return { ...init, body: body.formData }
-    // A form by another name; `encode` would make it undici's.
-    if (body._tag === "Raw" && body.body instanceof FormData) return { ...init, body: body.body }
+    const form = body._tag === "FormData" ? body.formData : body._tag === "Raw" ? body.body : undefined
+    // `encode` would make it undici's. One of another realm fetch would send as the text "[object FormData]".
+    if (form instanceof FormData) return { ...init, body: form }
     const encoded = encode(body, services)
     if (encoded instanceof RequestBodyError) return encoded
     this.#cancelBody = encoded.cancel
@@ -184,7 +190,11 @@ const sendable = (headers: ReadonlyArray<string>): Array<[string, string]> => {
   const result: Array<[string, string]> = []
   for (let i = 0; i + 1 < headers.length; i += 2) {
     const name = headers[i] ?? ""
-    if (!own.has(name.toLowerCase())) result.push([name, headers[i + 1] ?? ""])
+    const value = headers[i + 1] ?? ""
+    if (own.has(name.toLowerCase())) continue
+    // fetch, which trims it first, refuses it, too, but shows it.
+    if (/[\0\r\n]/.test(value.trim())) throw new TypeError(`invalid ${name} header`)
+    result.push([name, value])
   }
   return result
 }
@@ -219,7 +229,7 @@ const classify = (error: Error): Failure => {
   }
   // Its code is sometimes missing.
   if (cause.name === "HTTPParserError")
-    return { _tag: "Protocol", reason: `it is not HTTP/1.1 (${cause.message})`, cause }
+    return { _tag: "Protocol", reason: `it is not HTTP/1.1 (${cause.message})`, cause: withoutBytes(cause) }
   if (code === "UND_ERR_INVALID_ARG" || code === "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH" || cause instanceof TypeError) {
     return { _tag: "Rejected", reason: cause.message, cause }
   }

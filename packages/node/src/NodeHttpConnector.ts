@@ -31,6 +31,8 @@ const keepAliveMargin = 1000
 
 const noop = (): void => {}
 
+const closedByOwner = (): Error => new Error("the connection was closed by its owner")
+
 class NodeHttpTransport implements Transport {
   readonly #target: Target
   readonly #proxyHeaders: ReadonlyArray<string> | undefined
@@ -41,6 +43,7 @@ class NodeHttpTransport implements Transport {
   #running: Running | undefined = undefined
   #cancelDial: (() => void) | undefined = undefined
   #cancelIdle = noop
+  #closed = false
 
   constructor(target: Target) {
     this.#target = target
@@ -51,6 +54,7 @@ class NodeHttpTransport implements Transport {
   }
 
   send(exchange: Exchange): void {
+    if (this.#closed) return exchange.onResponseError(null, closedByOwner())
     this.#cancelIdle()
     if (this.#socket !== undefined && !this.#socket.destroyed) return this.#write(exchange, this.#socket)
     this.#waiting = exchange
@@ -66,6 +70,7 @@ class NodeHttpTransport implements Transport {
   }
 
   readonly close: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    this.#closed = true
     const waiting = this.#waiting
     this.#waiting = undefined
     this.#cancelDial?.()
@@ -74,9 +79,8 @@ class NodeHttpTransport implements Transport {
     const socket = this.#socket
     if (socket === undefined || socket.closed) resume(Effect.void)
     else socket.once("close", () => resume(Effect.void)).destroy()
-    const closed = new Error("the connection was closed by its owner")
-    waiting?.onResponseError(null, closed)
-    this.#running?.fail(closed)
+    waiting?.onResponseError(null, closedByOwner())
+    this.#running?.fail(closedByOwner())
   })
 
   classify(error: Error): Failure {
@@ -118,6 +122,7 @@ class NodeHttpTransport implements Transport {
   /** `promised` is how long the server says that it keeps the connection. */
   #idle(socket: Socket, promised: number): void {
     if (socket.destroyed) return
+    socket.unref()
     const limit = Math.min(this.#target.options.idleConnectionTimeout, promised - keepAliveMargin)
     if (limit <= 0) socket.destroy()
     else if (limit !== Infinity) this.#cancelIdle = this.#target.timers.after(limit, () => socket.destroy())

@@ -8,6 +8,10 @@
  * Connections are made here, not by undici, and *before* a request is handed over. So a request that is interrupted
  * while its slot connects is simply forgotten, and the next one takes the connection.
  *
+ * Known: undici closes the connection after a body on a method that does not expect one (all but PUT, POST, PATCH, QUERY,
+ * PROPFIND and PROPPATCH, so GET and DELETE, too), as servers differ on where such a request ends. The next request has a
+ * new connection.
+ *
  * @since 0.1.0
  */
 import {
@@ -27,6 +31,7 @@ import { type buildConnector, Client, type Dispatcher } from "undici"
 import * as RequestBody from "./internal/body.ts"
 import { decompress } from "./internal/decompress.ts"
 import { dial, type Dialed, DialError } from "./internal/dial.ts"
+import { withoutBytes } from "./internal/parserError.ts"
 import { type Proxy, proxyFor } from "./internal/proxy.ts"
 
 /**
@@ -55,6 +60,17 @@ const socketBuffer = 64 * 1024
 /** setTimeout's limit; undici accepts no Infinity. */
 const forever = 0x7fff_ffff
 
+/**
+ * Calls of an exchange come from undici, and so keep undici's order. What ends them:
+ *
+ * - `Control.abort`: undici calls `onResponseError` with the reason once more, before `abort` returns, and then nothing: it
+ *   has let go of the request and destroyed the connection. An exchange that ended before hears nothing.
+ * - `cancel`: undici may still call `onRequestStart`, which throws; then it calls `onResponseError` with what was thrown.
+ * - `close`: `onResponseError` for whatever is under way, whether it waits for its connection, for undici, or for an
+ *   answer; a later `send` is answered the same way.
+ *
+ * So the exchange must ignore what comes after its own end, as that of the pool does.
+ */
 class UndiciTransport implements Transport {
   readonly #target: Target
   readonly #proxy: Proxy | undefined
@@ -73,6 +89,7 @@ class UndiciTransport implements Transport {
   #reportEnd: () => void = () => {}
   #cancelDial: (() => void) | undefined = undefined
   #cancelIdle: (() => void) | undefined = undefined
+  #closed = false
 
   constructor(target: Target) {
     this.#target = target
@@ -80,6 +97,10 @@ class UndiciTransport implements Transport {
   }
 
   send(exchange: Exchange): void {
+    if (this.#closed) {
+      exchange.onResponseError(null, closedByOwner())
+      return
+    }
     if (this.#socket !== undefined && !this.#socket.destroyed) {
       this.#dispatch(exchange)
       return
@@ -99,12 +120,15 @@ class UndiciTransport implements Transport {
   }
 
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.#closed = true
+    const waiting = this.#waiting
     this.#waiting = undefined
     this.#cancelDial?.()
     this.#cancelIdle?.()
     const socket = this.#socket
     const client = this.#client
     if (!this.#given) socket?.destroy()
+    waiting?.onResponseError(null, closedByOwner())
     return Effect.andThen(client === undefined ? Effect.void : Effect.promise(() => client.destroy()), closed(socket))
   })
 
@@ -136,9 +160,11 @@ class UndiciTransport implements Transport {
       if (asking !== undefined) {
         this.#given = true
         asking(null, result.socket)
+      } else {
+        // Until undici asks for it, which it does not for a request that it refuses.
+        this.#keep(result.socket)
       }
       if (exchange !== undefined) this.#dispatch(exchange)
-      else if (asking === undefined) this.#keep(result.socket)
     })
   }
 
@@ -160,8 +186,9 @@ class UndiciTransport implements Transport {
     this.#target.observer.connected({ address, millis })
   }
 
-  /** Whoever wanted it is gone: keeps it for the next, but not for ever. */
+  /** Nobody uses it: keeps it for the next, but not for ever, and not the process for it. */
   #keep(socket: Socket): void {
+    socket.unref()
     this.#cancelIdle?.()
     this.#cancelIdle = this.#target.timers.after(this.#target.options.idleConnectionTimeout, () => socket.destroy())
   }
@@ -171,6 +198,10 @@ class UndiciTransport implements Transport {
     const socket = this.#socket
     if (socket !== undefined && !socket.destroyed && !this.#given) {
       this.#given = true
+      this.#cancelIdle?.()
+      this.#cancelIdle = undefined
+      // undici takes it for one that nobody has touched.
+      socket.ref()
       // undici does not look at its queue again when it is called back at once.
       queueMicrotask(() => callback(null, socket))
       return
@@ -181,14 +212,17 @@ class UndiciTransport implements Transport {
 
   // ------------------------------------------------------------------ sending
 
+  /** Never throws: it is called from inside an event of a socket, where that would end the process. */
   #dispatch(exchange: Exchange): void {
-    this.#cancelIdle?.()
-    this.#cancelIdle = undefined
-    const { body } = exchange
-    if (body._tag === "Empty") this.#hand(exchange, exchange.headers, null, exchange)
-    else if (body._tag === "Uint8Array" && body.contentLength <= socketBuffer) {
-      this.#hand(exchange, exchange.headers, body.text ?? body.body, exchange)
-    } else this.#dispatchBody(exchange)
+    try {
+      const { body } = exchange
+      if (body._tag === "Empty") this.#hand(exchange, exchange.headers, null, exchange)
+      else if (body._tag === "Uint8Array" && body.contentLength <= socketBuffer) {
+        this.#hand(exchange, exchange.headers, body.text ?? body.body, exchange)
+      } else this.#dispatchBody(exchange)
+    } catch (error) {
+      exchange.onResponseError(null, RequestBody.asError(error))
+    }
   }
 
   #dispatchBody(exchange: Exchange): void {
@@ -266,6 +300,7 @@ class Uploading implements Dispatcher.DispatchHandler {
   readonly #begin: () => Socket | undefined
   #socket: Socket | undefined = undefined
   #control: Control | undefined = undefined
+  #over = false
 
   constructor(exchange: Exchange, cancel: () => void, begin: () => Socket | undefined) {
     this.exchange = exchange
@@ -277,8 +312,9 @@ class Uploading implements Dispatcher.DispatchHandler {
     const { cancel } = this
     this.#socket = this.#begin()
     this.#control = {
-      abort(reason) {
+      abort: (reason) => {
         control.abort(reason)
+        this.#over = true
         cancel()
       },
       pause: () => control.pause(),
@@ -293,8 +329,13 @@ class Uploading implements Dispatcher.DispatchHandler {
   }
 
   onRequestSent(): void {
-    if (this.#socket?.writableNeedDrain === true) this.#socket.once("drain", () => this.exchange.onRequestSent())
-    else this.exchange.onRequestSent()
+    if (this.#socket?.writableNeedDrain === true) this.#socket.once("drain", () => this.#sent())
+    else this.#sent()
+  }
+
+  /** What is left of a body may leave, or end, after the answer: the exchange may have been sent again by then. */
+  #sent(): void {
+    if (!this.#over) this.exchange.onRequestSent()
   }
 
   onResponseStarted(): void {
@@ -310,15 +351,20 @@ class Uploading implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(control: Dispatcher.DispatchController): void {
+    this.#over = true
     this.cancel()
     this.exchange.onResponseEnd(this.#control ?? control)
   }
 
-  onResponseError(_control: Dispatcher.DispatchController | null, error: Error): void {
+  /** A stream can fail with anything. */
+  onResponseError(_control: Dispatcher.DispatchController | null, error: unknown): void {
+    this.#over = true
     this.cancel()
-    this.exchange.onResponseError(null, error)
+    this.exchange.onResponseError(null, RequestBody.asError(error))
   }
 }
+
+const closedByOwner = (): Error => new Error("the connection was closed by its owner")
 
 const closed = (socket: Socket | undefined): Effect.Effect<void> =>
   Effect.callback((resume) => {
@@ -346,7 +392,7 @@ const classify = (error: Error): Failure => {
   const code = codeOf(error)
   // undici means to give it a code, but finds none.
   if (error.name === "HTTPParserError") {
-    return { _tag: "Protocol", reason: `it is not HTTP/1.1 (${error.message})`, cause: error }
+    return { _tag: "Protocol", reason: `it is not HTTP/1.1 (${error.message})`, cause: withoutBytes(error) }
   }
   switch (code) {
     case "UND_ERR_HEADERS_OVERFLOW":

@@ -4,6 +4,7 @@ import { Connector } from "@millrace/core/client/Connector"
 import { Effect } from "effect"
 import * as HttpBody from "effect/http/HttpBody"
 import * as Https from "node:https"
+import { inspect } from "node:util"
 import * as Zlib from "node:zlib"
 import * as FetchConnector from "../src/FetchConnector.ts"
 import { connectorContract, echo, exchanged, failureOf, open, Recorder, seenBy } from "./connectorContract.ts"
@@ -86,6 +87,33 @@ describe("FetchConnector", () => {
       for (const options of [{ body: HttpBody.text("x") }, { method: "TRACE" }]) {
         assert.strictEqual(failureOf(transport, yield* exchanged(transport, options))._tag, "Rejected")
       }
+    })
+  )
+
+  it.live("a header that fetch refuses is named, and not shown", () =>
+    Effect.gen(function* () {
+      const { origin } = yield* echo()
+      const transport = yield* opened(targetOf(origin))
+      const failure = failureOf(
+        transport,
+        yield* exchanged(transport, { headers: ["authorization", "Bearer s3cret\nx"] })
+      )
+      assert.include<object>(failure, { _tag: "Rejected", reason: "invalid authorization header" })
+      assert.notInclude(inspect(failure), "s3cret")
+      const trimmed = yield* exchanged(transport, { headers: ["authorization", "Bearer s3cret\n"] })
+      assert.strictEqual(seenBy(trimmed).headers["authorization"], "Bearer s3cret")
+    })
+  )
+
+  it.live("after `close`, what is sent fails", () =>
+    Effect.gen(function* () {
+      const { count, origin } = yield* echo()
+      const transport = yield* opened(targetOf(origin))
+      yield* transport.close
+      const exchange = yield* exchanged(transport, {})
+      assert.deepStrictEqual(exchange.calls, ["error"])
+      assert.strictEqual(failureOf(transport, exchange)._tag, "Broken")
+      assert.strictEqual(count.connections, 0)
     })
   )
 

@@ -112,19 +112,6 @@ describe("NodeHttpConnector", () => {
     })
   )
 
-  it.live("closed while an exchange waits for its connection: the exchange is told", () =>
-    Effect.gen(function* () {
-      const { origin } = yield* echo()
-      const transport = yield* opened(targetOf(origin))
-      const exchange = new Recorder({})
-      transport.send(exchange)
-      yield* transport.close
-      yield* exchange.over
-      assert.deepStrictEqual(exchange.calls, ["error"])
-      assert.strictEqual(failureOf(transport, exchange)._tag, "Broken")
-    })
-  )
-
   it.live("a body on a GET is framed; a header of the caller wins over what the body says", () =>
     Effect.gen(function* () {
       const { origin } = yield* echo()

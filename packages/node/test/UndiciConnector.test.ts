@@ -2,6 +2,7 @@
  * What goes over the wire: a pool on undici against servers that are correct, odd, broken or malicious.
  */
 import { assert, describe, it } from "@effect/vitest"
+import type { Control, Target } from "@millrace/core/client/Connector"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Redacted, Ref, Stream } from "effect"
 import { HttpClientRequest } from "effect/http"
 import * as HttpBody from "effect/http/HttpBody"
@@ -11,11 +12,12 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Zlib from "node:zlib"
 import * as UndiciConnector from "../src/UndiciConnector.ts"
-import { connectorContract } from "./connectorContract.ts"
+import { connectorContract, exchanged, failureOf as transportFailureOf, open, Recorder } from "./connectorContract.ts"
 import { selfSigned } from "./fixtures/certificate.ts"
 import * as HostileServer from "./fixtures/HostileServer.ts"
-import { closedPort, listening, loopback } from "./fixtures/net.ts"
-import { eventually, failsWith, failureOf, poolOn } from "./fixtures/pool.ts"
+import { closedPort, Later, listening, loopback, tcpServer } from "./fixtures/net.ts"
+import { eventually, failsWith, failureOf, poolOn, turn } from "./fixtures/pool.ts"
+import { targetOf } from "./fixtures/target.ts"
 
 connectorContract("UndiciConnector", UndiciConnector.layer)
 
@@ -37,6 +39,97 @@ const raw = (bytes: string | Uint8Array, then: (request: HostileServer.Received)
 
 const fin = (request: HostileServer.Received) => request.connection.end()
 const rst = (request: HostileServer.Received) => request.connection.reset()
+
+const opened = (target: Target) => Effect.provide(open(target), UndiciConnector.layer)
+
+describe("UndiciConnector: transport", () => {
+  it.live("what undici refuses when the connection is there reaches the exchange, and is not thrown", () =>
+    Effect.gen(function* () {
+      const port = yield* tcpServer(() => {})
+      const transport = yield* opened(targetOf(`http://${loopback}:${port}`, { maxHeaderSize: 0 }))
+      for (let i = 0; i < 2; i++) {
+        const exchange = yield* exchanged(transport, {})
+        assert.deepStrictEqual(exchange.calls, ["error"])
+        assert.strictEqual(transportFailureOf(transport, exchange)._tag, "Rejected")
+      }
+    })
+  )
+
+  for (const [what, head] of [
+    ["with a length", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"],
+    ["that ends with its connection", "HTTP/1.1 200 OK\r\n\r\n"],
+    ["that ends with this piece", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\n"]
+  ] as const) {
+    it.live(`abort inside a body ${what}: the exchange is told at once, and nothing after that`, () =>
+      Effect.gen(function* () {
+        const port = yield* tcpServer((socket) => {
+          socket.once("data", () => socket.write(`${head}piece`))
+        })
+        const reason = new Error("enough")
+        class Aborting extends Recorder {
+          override onRequestSent(): void {
+            if (this.calls.at(-1) !== "start") this.calls.push("sent")
+          }
+          override onResponseData(control: Control, chunk: Uint8Array): void {
+            super.onResponseData(control, chunk)
+            control.abort(reason)
+            this.calls.push("aborted")
+          }
+        }
+        const endless = Stream.concat(Stream.make(new Uint8Array(10)), Stream.never)
+        for (const body of [HttpBody.empty, HttpBody.stream(endless)]) {
+          const disconnected = new Later<string>()
+          const observer = { connected: () => {}, disconnected: disconnected.resolve }
+          const transport = yield* opened(targetOf(`http://${loopback}:${port}`, {}, { observer }))
+          const exchange = new Aborting({ method: "POST", body })
+          transport.send(exchange)
+          yield* disconnected.wait
+          yield* turn
+          assert.deepStrictEqual(exchange.calls, ["start", "first", "head", "data", "error", "aborted"])
+          assert.strictEqual(exchange.error, reason)
+        }
+      })
+    )
+  }
+
+  it.live("what leaves of a body after its answer is not reported", () =>
+    Effect.gen(function* () {
+      const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+      // More than the buffers of a connection hold.
+      const size = 64 * mebi
+      const connection = new Later<Net.Socket>()
+      const port = yield* tcpServer((socket) => {
+        let received = 0
+        let head = 0
+        socket.on("data", (chunk: Buffer) => {
+          if (received === 0) {
+            head = chunk.indexOf("\r\n\r\n") + 4
+            socket.pause().write(answer)
+            connection.resolve(socket)
+          }
+          received += chunk.length
+          if (received > head + size && chunk.includes("/second")) socket.write(answer)
+        })
+      })
+      const transport = yield* opened(targetOf(`http://${loopback}:${port}`))
+      class Upload extends Recorder {
+        override onRequestSent(): void {
+          this.calls.push("sent")
+        }
+      }
+      const first = new Upload({ method: "POST", body: HttpBody.uint8Array(new Uint8Array(size)) })
+      transport.send(first)
+      yield* first.over
+      const second = new Recorder({ path: "/second" })
+      transport.send(second)
+      const socket = yield* connection.wait
+      socket.resume()
+      yield* second.over
+      assert.strictEqual(second.text, "ok")
+      assert.deepStrictEqual(first.calls, ["start", "first", "head", "data", "end"])
+    })
+  )
+})
 
 describe("UndiciConnector: responses", () => {
   for (const [what, method, head] of [

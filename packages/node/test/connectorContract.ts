@@ -13,8 +13,12 @@ import {
 } from "@millrace/core/client/Connector"
 import { Context, Deferred, Effect, type Layer, type Scope, Stream } from "effect"
 import * as HttpBody from "effect/http/HttpBody"
+import { execFile } from "node:child_process"
 import * as Http from "node:http"
 import type * as Net from "node:net"
+import { Readable } from "node:stream"
+import { fileURLToPath } from "node:url"
+import { inspect } from "node:util"
 import { closedPort, Later, listening, loopback, tcpServer } from "./fixtures/net.ts"
 import { ManualTimers, targetOf } from "./fixtures/target.ts"
 
@@ -182,6 +186,21 @@ export const failureOf = (transport: Transport, exchange: Recorder): Failure => 
   return transport.classify(exchange.error)
 }
 
+const idleProcess = fileURLToPath(new URL("./fixtures/idle.ts", import.meta.url))
+
+/** What a process wrote, once it has ended by itself. */
+const run = (file: string, ...args: ReadonlyArray<string>) =>
+  Effect.callback<string>((resume) => {
+    const child = execFile(process.execPath, [file, ...args], (error, stdout, stderr) =>
+      resume(error === null ? Effect.succeed(stdout) : Effect.die(new Error(stderr, { cause: error })))
+    )
+    return Effect.sync(() => child.kill())
+  })
+
+/** A form of another realm, as far as it can be told from a real one. */
+const foreignForm = (value: unknown) =>
+  HttpBody.formData({ entries: () => [["file", value]].values() } as unknown as FormData)
+
 const turn = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 
 /**
@@ -300,6 +319,41 @@ export const connectorContract = (
             assert.strictEqual(failureOf(transport, exchange)._tag, "Rejected")
           }
           assert.strictEqual((yield* exchanged(transport, {})).status, 200)
+        }))
+
+      test("a body of another realm, or one that throws when it is looked at: rejected, and nothing is thrown", () =>
+        Effect.gen(function* () {
+          const { origin } = yield* echo()
+          const { proxy, revoke } = Proxy.revocable({}, {})
+          revoke()
+          for (const body of [foreignForm({ name: "f.txt", size: 1, type: "" }), HttpBody.raw(proxy)]) {
+            // Once when the connection is made, once when it is there.
+            const transport = yield* open(targetOf(origin))
+            for (let i = 0; i < 2; i++) {
+              const exchange = yield* exchanged(transport, { method: "POST", body })
+              assert.strictEqual(failureOf(transport, exchange)._tag, "Rejected")
+              assert.strictEqual((yield* exchanged(transport, {})).status, 200)
+            }
+          }
+        }))
+
+      test("a stream that fails with what is no error: the exchange gets one", () =>
+        Effect.gen(function* () {
+          const { origin } = yield* echo()
+          const transport = yield* open(targetOf(origin))
+          for (const thrown of ["full", Object.create(null)]) {
+            const body = HttpBody.raw(
+              new Readable({
+                read() {
+                  this.destroy(thrown)
+                }
+              })
+            )
+            const exchange = yield* exchanged(transport, { method: "POST", body })
+            assert.strictEqual(exchange.calls.at(-1), "error")
+            assert.instanceOf(exchange.error, Error)
+            assert.strictEqual((yield* exchanged(transport, {})).status, 200)
+          }
         }))
 
       testOwn("a stream longer or shorter than its length says: rejected, and the connection is not used again", () =>
@@ -462,6 +516,24 @@ export const connectorContract = (
           const exchange = yield* exchanged(transport, {})
           assert.strictEqual(failureOf(transport, exchange)._tag, "Protocol")
           assert.notInclude(exchange.calls, "head")
+        }))
+
+      test("the cause of a protocol failure shows nothing that the server sent", () =>
+        Effect.gen(function* () {
+          const cookie = "Set-Cookie: session=s3cret\r\n"
+          for (const answer of [
+            `HTTP/1.1 200 OK\r\n${cookie}no colon\r\n\r\n${cookie}`,
+            `HTTP/1.1 200 OK\r\n${cookie}x: ${"y".repeat(64 * 1024)}\r\n\r\n${cookie}`,
+            `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ns3cret\r\n`
+          ]) {
+            const transport = yield* open(targetOf(yield* scripted((socket) => socket.write(answer))))
+            const failure = failureOf(transport, yield* exchanged(transport, {}))
+            if (failure._tag !== "Protocol") return assert.fail(failure._tag)
+            assert.instanceOf(failure.cause, Error)
+            // What node:http keeps of it are bytes, which `inspect` does not show as text.
+            assert.notProperty(failure.cause, "rawPacket")
+            assert.notInclude(inspect(failure, { depth: 9, showHidden: true }), "s3cret")
+          }
         }))
 
       test("nobody listens: a connect failure of phase tcp; nothing has started", () =>
@@ -759,6 +831,36 @@ export const connectorContract = (
           yield* exchange.over
           assert.strictEqual(exchange.calls.at(-1), "error")
           yield* Effect.promise(() => new Promise((resolve) => server.close(resolve)))
+        })
+      )
+
+      testOwn("idle, it keeps no process alive, whoever it was made for; used, it does", () =>
+        Effect.gen(function* () {
+          const { origin } = yield* echo()
+          assert.strictEqual(yield* run(idleProcess, name, origin), "[0,0,0,1]")
+        })
+      )
+
+      testOwn("`close` while an exchange waits for its connection: it is told, and so is one that comes later", () =>
+        Effect.gen(function* () {
+          const { count, origin } = yield* echo()
+          const transport = yield* open(targetOf(origin))
+          const later = new Recorder({})
+          class Waiting extends Recorder {
+            override onResponseError(control: Control | null, error: Error): void {
+              super.onResponseError(control, error)
+              transport.send(later)
+            }
+          }
+          const waiting = new Waiting({})
+          transport.send(waiting)
+          yield* transport.close
+          for (const exchange of [waiting, later]) {
+            yield* exchange.over
+            assert.deepStrictEqual(exchange.calls, ["error"])
+            assert.strictEqual(failureOf(transport, exchange)._tag, "Broken")
+          }
+          assert.strictEqual(count.connections, 0)
         })
       )
 

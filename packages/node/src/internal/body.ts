@@ -40,11 +40,33 @@ export class RequestBodyError extends Error {
 }
 
 /**
- * What to send for a body, or why it cannot be sent. Runs nothing.
+ * What to send for a body, or why it cannot be sent. Runs nothing, and never throws: a body may be an object of another
+ * realm, or one that only pretends to be a form.
  *
  * @internal
  */
 export const encode = (body: HttpBody, services: Context.Context<never>): Encoded | RequestBodyError => {
+  try {
+    return encoded(body, services)
+  } catch (cause) {
+    return new RequestBodyError(`the request body cannot be read: ${asError(cause).message}`, { cause })
+  }
+}
+
+/**
+ * Whatever was thrown, as an error.
+ *
+ * @internal
+ */
+export const asError = (thrown: unknown): Error => {
+  try {
+    return thrown instanceof Error ? thrown : new Error(String(thrown), { cause: thrown })
+  } catch {
+    return new Error("what was thrown is no error, and has no text")
+  }
+}
+
+const encoded = (body: HttpBody, services: Context.Context<never>): Encoded | RequestBodyError => {
   switch (body._tag) {
     case "Empty":
       return plain(null)
@@ -272,6 +294,5 @@ class Upload implements AsyncIterableIterator<Uint8Array> {
 const failed = (cause: Cause.Cause<unknown>): RequestBodyError => {
   const error = Cause.squash(cause)
   if (error instanceof RequestBodyError) return error
-  const reason = error instanceof Error ? error.message : String(error)
-  return new RequestBodyError(`the stream of the request body failed: ${reason}`, { cause: error })
+  return new RequestBodyError(`the stream of the request body failed: ${asError(error).message}`, { cause: error })
 }

@@ -12,8 +12,9 @@ import * as Http from "node:http"
 import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Undici from "undici"
-import { encode, type Encoded, RequestBodyError } from "./body.ts"
+import { asError, encode, type Encoded, RequestBodyError } from "./body.ts"
 import { DialError } from "./dial.ts"
+import { withoutBytes } from "./parserError.ts"
 
 /**
  * Lends out the one connection that the transport has made.
@@ -35,6 +36,8 @@ export class SocketAgent extends Http.Agent {
     this.socket = undefined
     // None is left when the connection died after the transport had looked at it.
     if (socket === undefined) callback?.(new Error("the connection was closed"), new Socket())
+    // While it was idle it kept no process alive; those that the agent has itself, it refs itself.
+    socket?.ref()
     return socket
   }
 }
@@ -102,7 +105,7 @@ export class Running {
       else void this.#upload(source, request)
     } catch (error) {
       // Node checks method, path and headers when it is given them.
-      this.fail(error instanceof Error ? error : new Error(String(error)))
+      this.fail(asError(error))
     }
   }
 
@@ -125,7 +128,7 @@ export class Running {
       request.end()
     } catch (error) {
       // An early answer that is complete stays an answer.
-      if (this.#response?.readableEnded !== true) this.fail(error instanceof Error ? error : new Error(String(error)))
+      if (this.#response?.readableEnded !== true) this.fail(asError(error))
     }
   }
 
@@ -274,10 +277,10 @@ export const classify = (error: Error): Failure => {
   if (error instanceof RequestBodyError) return { _tag: "Rejected", reason: error.message, cause: error.cause }
   const code = "code" in error && typeof error.code === "string" ? error.code : ""
   if (code === "HPE_HEADER_OVERFLOW") {
-    return { _tag: "Protocol", reason: "its headers are larger than `maxHeaderSize`", cause: error }
+    return { _tag: "Protocol", reason: "its headers are larger than `maxHeaderSize`", cause: withoutBytes(error) }
   }
   if (code.startsWith("HPE_"))
-    return { _tag: "Protocol", reason: `it is not HTTP/1.1 (${error.message})`, cause: error }
+    return { _tag: "Protocol", reason: `it is not HTTP/1.1 (${error.message})`, cause: withoutBytes(error) }
   // ERR_HTTP_*, ERR_INVALID_*, ERR_UNESCAPED_CHARACTERS: node refuses what it was given.
   if (code.startsWith("ERR_")) return { _tag: "Rejected", reason: error.message, cause: error }
   return { _tag: "Broken", cause: error }

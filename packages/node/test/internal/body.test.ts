@@ -135,6 +135,27 @@ describe("body", () => {
     })
   })
 
+  it("what throws when it is looked at is an error, too", () => {
+    const { proxy, revoke } = Proxy.revocable({}, {})
+    revoke()
+    const thrown = Object.create(null)
+    const message = (entries: () => unknown) => {
+      const result = encode(HttpBody.formData({ entries } as unknown as FormData), services)
+      return result instanceof RequestBodyError ? result.message : "accepted"
+    }
+    const failing = (error: unknown) => () => {
+      throw error
+    }
+    assert.match(
+      message(() => [["file", { name: "f.txt" }]]),
+      /^the request body cannot be read: .*Blob/
+    )
+    assert.include(message(failing(new Error("gone"))), "read: gone")
+    assert.include(message(failing("text")), "read: text")
+    assert.include(message(failing(thrown)), "no text")
+    assert.instanceOf(encode(HttpBody.raw(proxy), services), RequestBodyError)
+  })
+
   it("forms become undici's own: names, values, file names and types stay", async () => {
     const form = new FormData()
     form.append("a", "1")
@@ -258,6 +279,7 @@ describe("body", () => {
         assert.strictEqual(error.cause, cause)
         const defect = yield* rejection(iterator(streamed(Stream.die("odd"))).next())
         assert.include(defect.message, "odd")
+        yield* rejection(iterator(streamed(Stream.fail(Object.create(null)))).next())
       })
     )
 
