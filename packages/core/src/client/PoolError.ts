@@ -37,8 +37,9 @@ interface Fields {
   readonly attempts: number
 }
 
-/** A method is the caller's text: it must not forge a line of a log. */
-const show = (request: RequestInfo): string => `${request.method.replaceAll(/[^\x21-\x7e]/g, "?")} ${request.url}`
+/** Both are the caller's text, and the URL is as it came where it cannot be parsed: neither must forge a line of a log. */
+const show = ({ method, url }: RequestInfo): string =>
+  `${method.replaceAll(/[^\x21-\x7e]/g, "?")} ${url.replaceAll(/[\p{Cc}\u2028\u2029]/gu, "?")}`
 
 /** @internal */
 export const codeOf = (cause: unknown): string => {

@@ -3,7 +3,7 @@ import { Duration, Effect, Option, Redacted } from "effect"
 import { HttpClient, HttpClientError, HttpClientRequest, HttpClientResponse, UrlParams } from "effect/http"
 import { inspect } from "node:util"
 import * as PoolError from "../../src/client/PoolError.ts"
-import { onFunction, onWire } from "../fixtures/pools.ts"
+import { onFunction, onWire, tagged } from "../fixtures/pools.ts"
 import { Wire } from "../fixtures/wire.ts"
 
 const request = PoolError.requestInfo("GET", "http://user:s3cret@h:81/a?x=1&access_token=s3cret")
@@ -57,7 +57,7 @@ const all: ReadonlyArray<readonly [PoolError.PoolError, ReadonlyArray<string>]> 
   [new PoolError.CircuitOpen({ ...fields, retryAfter }), ["next probe in 2000 ms"]],
   [saturated("maxWaiting"), ["maxWaiting of 7", "3 requests waiting", "raise `size`"]],
   [saturated("acquireTimeout"), ["acquireTimeout of 7 ms"]],
-  [saturated("maxHosts"), ["maxHosts of 7"]],
+  [saturated("maxHosts"), ["maxHosts of 7", "raise `maxHosts`, or use a pool for each upstream"]],
   [new PoolError.PoolClosed(fields), ["make the request inside it"]],
   [new PoolError.AuthError({ ...fields, reason: "the token was refused" }), ["the token was refused"]],
   [new PoolError.DecodeError({ ...fields, reason: "it is not JSON" }), ["it is not JSON"]],
@@ -119,6 +119,59 @@ describe("PoolError", () => {
       InvalidRequest: true
     }
     assert.deepStrictEqual([...new Set(all.map(([error]) => error._tag))].toSorted(), Object.keys(tags).toSorted())
+  })
+
+  it("tells what would help: more hosts are not more slots", () => {
+    assert.notInclude(saturated("maxHosts").message, "size")
+    assert.notInclude(saturated("maxWaiting").message, "raise `maxHosts`")
+  })
+
+  it("does not let a method or a URL forge a line of a log", () => {
+    for (const forged of ["GET\nINFO all is well", "GET\r\n", "\u001b[2JGET", "G\u2028ET", "G ET", "G\u0085ET"]) {
+      for (const info of [
+        PoolError.requestInfo(forged, "http://h/"),
+        PoolError.requestInfo("GET", `ftp://h/${forged}`)
+      ]) {
+        const { message } = new PoolError.PoolClosed({ request: info, attempts: 0 })
+        assert.notMatch(message, /[\p{Cc}\u2028\u2029]/u)
+        assert.isTrue(info.method.includes(forged) || info.url.includes(forged), "as data it stays")
+      }
+    }
+    const { message } = new PoolError.PoolClosed({ request: PoolError.requestInfo("G ET", "http://h/"), attempts: 0 })
+    assert.include(message, "G?ET http://h/:")
+  })
+
+  it.effect("does not let a URL that is refused as it came forge one", () =>
+    Effect.gen(function* () {
+      const pool = yield* onFunction(() => Effect.die("not called"))
+      for (const client of [pool.client, HttpClient.mapRequest(pool.client, (_) => _)]) {
+        for (const url of ["ftp://h/\nINFO all is well", "http://[\nINFO all is well"]) {
+          const error = tagged(yield* Effect.flip(client.get(url)), "InvalidRequest")
+          assert.notInclude(error.message, "\n")
+        }
+      }
+    })
+  )
+
+  it("advises more slots where most of the time was spent waiting for one", () => {
+    const message = (waited: number | undefined, limit = 5000) =>
+      new PoolError.TimeoutError({
+        ...fields,
+        phase: "request",
+        timeout: Duration.millis(limit),
+        waited: waited === undefined ? undefined : Duration.millis(waited),
+        address: "192.0.2.1:80"
+      }).message
+    for (const waited of [2500, 5000]) {
+      assert.include(message(waited), `requestTimeout of 5000 ms passed, ${waited} ms of it without a slot.`)
+      assert.include(message(waited), "raise `size`")
+      assert.notInclude(message(waited), "raise the limit")
+    }
+    for (const waited of [undefined, 0, 2499]) {
+      assert.include(message(waited), "requestTimeout of 5000 ms passed to 192.0.2.1:80.")
+      assert.include(message(waited), "raise the limit")
+      assert.notInclude(message(waited), "size")
+    }
   })
 
   it("names a cause that has no code by its message, and one that has neither not at all", () => {
