@@ -99,11 +99,17 @@ export class Limit<K> {
     }
     // What an expiry arms is behind those that wait already: the timer is for the first of those that remain.
     this.firing = true
-    try {
-      for (const deadline of due.reverse()) deadline.expire()
-    } finally {
-      this.firing = false
+    for (const deadline of due.reverse()) {
+      try {
+        deadline.expire()
+      } catch (defect) {
+        // One owner's defect must not cost the others their deadline, nor be lost.
+        queueMicrotask(() => {
+          throw defect
+        })
+      }
     }
+    this.firing = false
     const first = this.line.head
     if (first !== undefined) this.schedule(Math.max(first.at - this.timers.now(), 0))
   }

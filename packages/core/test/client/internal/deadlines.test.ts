@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import { type Deadline, Deadlines, type Expiring, type Limit } from "../../../src/client/internal/deadlines.ts"
+import { catchingDefects } from "../../fixtures/defects.ts"
 import { ManualTimers } from "../../fixtures/time.ts"
 
 /** Writes down when it expired. */
@@ -124,6 +125,39 @@ describe("deadlines", () => {
     assert.strictEqual(timers.size, 0)
     timers.advance(1000)
     assert.deepStrictEqual(owner.at, [])
+  })
+
+  it("lets the defect of one owner cost the others nothing, and does not swallow it", async () => {
+    const timers = new ManualTimers()
+    const limit = limitOf(timers, 100)
+    const owners = [new Owner(0, timers), new Owner(1, timers), new Owner(2, timers)]
+    const [before, after, later] = owners
+    if (before === undefined || after === undefined || later === undefined) return assert.fail()
+    const bad = new Error("bad owner")
+    limit.arm(before, "request", timers.now())
+    limit.arm(
+      {
+        expired: () => {
+          throw bad
+        }
+      },
+      "request",
+      timers.now()
+    )
+    limit.arm(after, "request", timers.now())
+    timers.advance(10)
+    limit.arm(later, "request", timers.now())
+    const defects = await catchingDefects(() => timers.advance(1000))
+    assert.deepStrictEqual(defects, [bad])
+    assert.deepStrictEqual(
+      owners.map((owner) => owner.at),
+      [[100], [100], [110]]
+    )
+    const next = new Owner(3, timers)
+    limit.arm(next, "request", timers.now())
+    timers.advance(100)
+    assert.deepStrictEqual(next.at, [1110])
+    assert.strictEqual(timers.size, 0)
   })
 
   // Steps: 0–3 arm one, 4–5 disarm one, 6–7 restart one, 8–9 let time pass.

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as wakeups from "../../../src/client/internal/wakeups.ts"
+import { catchingDefects } from "../../fixtures/defects.ts"
 
 const microtask = (): Promise<void> => Promise.resolve()
 
@@ -43,32 +44,18 @@ describe("wakeups", () => {
   })
 
   it("does not let the defect of one keep the others asleep, nor swallows it", async () => {
-    const defects: Array<unknown> = []
-    const real = globalThis.queueMicrotask
+    const bad = new Error("bad sleeper")
     const log: Array<string> = []
-    wakeups.add({
-      wake: () => {
-        // From here on, what would end as an uncaught exception is caught.
-        globalThis.queueMicrotask = (task) =>
-          real(() => {
-            try {
-              task()
-            } catch (defect) {
-              defects.push(defect)
-            }
-          })
-        throw new Error("bad sleeper")
-      }
+    const defects = await catchingDefects(() => {
+      wakeups.add({
+        wake: () => {
+          throw bad
+        }
+      })
+      wakeups.add({ wake: () => log.push("woken") })
     })
-    wakeups.add({ wake: () => log.push("woken") })
-    await microtask()
-    globalThis.queueMicrotask = real
-    await microtask()
     assert.deepStrictEqual(log, ["woken"])
-    assert.deepStrictEqual(
-      defects.map((defect) => (defect instanceof Error ? defect.message : defect)),
-      ["bad sleeper"]
-    )
+    assert.deepStrictEqual(defects, [bad])
     wakeups.add({ wake: () => log.push("still works") })
     await microtask()
     assert.deepStrictEqual(log, ["woken", "still works"])
