@@ -72,6 +72,30 @@ describe("Host", () => {
     })
   )
 
+  it.effect("counts a response when its status arrives, whatever becomes of its body", () =>
+    Effect.gen(function* () {
+      const wire = new Wire((sent) => sent.write())
+      const pool = yield* onWire(wire, { size: 1 })
+      const counts = Effect.map(pool.stats, ({ active, failures, responses }) => [responses, failures, active])
+      const fiber = yield* start(Effect.exit(Effect.flatMap(pool.client.get("/"), (response) => response.text)))
+      wire.at(0).head(103)
+      assert.deepStrictEqual(yield* counts, [0, 0, 1])
+      wire.at(0).head()
+      assert.deepStrictEqual(yield* counts, [1, 0, 1])
+      wire.at(0).data("part").lose()
+      assert.deepStrictEqual(yield* counts, [1, 1, 0])
+      yield* Fiber.join(fiber)
+      const interrupted = yield* start(Effect.flatMap(pool.client.get("/"), (response) => response.text))
+      wire.at(1).head(500)
+      yield* Fiber.interrupt(interrupted)
+      assert.deepStrictEqual(yield* counts, [2, 1, 0])
+      const whole = yield* start(pool.client.get("/"))
+      wire.at(2).reply()
+      yield* Fiber.join(whole)
+      assert.deepStrictEqual(yield* counts, [3, 1, 0])
+    })
+  )
+
   it.effect("adds up over hosts to what the pool says", () =>
     Effect.gen(function* () {
       const wire = new Wire((sent) => (sent.origin === "http://a.test" ? sent.answer() : sent.refuse()))

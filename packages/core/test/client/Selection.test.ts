@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Random, Ref, Schema } from "effect"
-import { HttpClientRequest } from "effect/http"
+import { HttpClient, HttpClientRequest } from "effect/http"
 import { TestClock } from "effect/testing"
+import type { Pool } from "../../src/client/Pool.ts"
 import * as Selection from "../../src/client/Selection.ts"
-import { onWire, start, turn } from "../fixtures/pools.ts"
+import { onWire, start, tagged, turn } from "../fixtures/pools.ts"
 import { type Sent, Wire } from "../fixtures/wire.ts"
 
 const answerAll = (sent: Sent) => sent.answer("ok")
@@ -254,7 +255,11 @@ describe("Selection", () => {
       Effect.gen(function* () {
         const slots = yield* afterEjection("leastPending")
         assert.strictEqual(slots[0], 0)
-        for (let i = 0; i < 40; i += 4) assert.deepStrictEqual(slots.slice(i, i + 4).toSorted(), [0, 1, 2, 3])
+        for (let i = 0; i < 40; i += 4)
+          assert.deepStrictEqual(
+            slots.slice(i, i + 4).toSorted((a, b) => a - b),
+            [0, 1, 2, 3]
+          )
       })
     )
 
@@ -310,6 +315,36 @@ describe("Selection", () => {
       }
       for (const n of counts) assert.isAbove(n, 50)
     })
+
+    for (const [lane, transform] of [
+      ["fast", (pool: Pool) => pool.client],
+      ["slow", (pool: Pool) => HttpClient.mapRequest(pool.client, (r) => r)]
+    ] as const) {
+      it.effect(`that throws costs the request, and nothing else (${lane} lane)`, () =>
+        Effect.gen(function* () {
+          const defect = new Error("no key")
+          const wire = new Wire(answerAll)
+          const byKey = (r: HttpClientRequest.HttpClientRequest) => {
+            if (r.url.includes("/bad")) throw defect
+            return "same"
+          }
+          const pool = yield* onWire(wire, { size: 2, selection: { byKey } })
+          const client = transform(pool)
+          yield* client.get("/good")
+          const before = yield* pool.stats
+          for (let i = 0; i < 3; i++) {
+            const error = tagged(yield* Effect.flip(client.get("/bad?token=s3cret")), "InvalidRequest")
+            assert.deepStrictEqual([error.attempts, error.cause], [0, defect])
+            assert.include(error.message, "`byKey` selection threw")
+            assert.notInclude(error.message, "s3cret")
+          }
+          assert.deepStrictEqual(yield* pool.stats, before)
+          yield* client.get("/good")
+          assert.strictEqual(wire.opened, 1)
+          assert.strictEqual((yield* pool.stats).requests, before.requests + 1)
+        })
+      )
+    }
 
     it.effect("waits for its slot, busy or not", () =>
       Effect.gen(function* () {

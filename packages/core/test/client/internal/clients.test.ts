@@ -225,6 +225,75 @@ describe("clients", () => {
       })
     )
 
+    for (const [what, headers] of [
+      ["without a length", {}],
+      ["in chunks", { "transfer-encoding": "chunked" }],
+      ["of events", { "content-type": "text/event-stream" }],
+      ["longer than the buffer", { "content-length": "1025" }],
+      ["of several lengths", { "content-length": ["1", "1"] }],
+      ["of a length that is none", { "content-length": "many" }]
+    ] as const) {
+      it.effect(`aborts a body ${what} at once`, () =>
+        Effect.gen(function* () {
+          const wire = writing()
+          const pool = yield* onWire(wire, { size: 1, bodyBufferSize: 1024 })
+          const scope = yield* Scope.make()
+          const fiber = yield* start(
+            Effect.provideService(HttpClient.withScope(pool.client).get("/"), Scope.Scope, scope)
+          )
+          const values = Object.entries(headers).map(([name, value]) => [
+            name,
+            typeof value === "string" ? value : [...value]
+          ])
+          wire.at(0).head(200, Object.fromEntries(values)).data("a")
+          const response = yield* Fiber.join(fiber)
+          assert.isFalse(wire.at(0).aborted)
+          yield* Scope.close(scope, Exit.void)
+          assert.isTrue(wire.at(0).aborted)
+          assert.strictEqual((yield* pool.stats).active, 0)
+          assert.isTrue(Exit.isFailure(yield* Effect.exit(response.text)))
+        })
+      )
+    }
+
+    it.effect("drains a body exactly as long as the buffer, also one that is collected", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const pool = yield* onWire(wire, { size: 1, bodyBufferSize: 1024 })
+        const scope = yield* Scope.make()
+        const fiber = yield* start(
+          Effect.provideService(HttpClient.withScope(pool.client).get("/"), Scope.Scope, scope)
+        )
+        wire.at(0).head(200, { "content-length": "1024" }).data("a")
+        const response = yield* Fiber.join(fiber)
+        const reading = yield* start(Effect.exit(response.text))
+        yield* Scope.close(scope, Exit.void)
+        assert.isTrue(Exit.isFailure(yield* Fiber.join(reading)))
+        assert.isFalse(wire.at(0).aborted)
+        wire.at(0).data(new Uint8Array(1023)).end()
+        assert.isFalse(wire.at(0).aborted)
+        assert.strictEqual((yield* pool.stats).active, 0)
+      })
+    )
+
+    it.effect("aborts a short body that is being streamed", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const pool = yield* onWire(wire, { size: 1 })
+        const scope = yield* Scope.make()
+        const fiber = yield* start(
+          Effect.provideService(HttpClient.withScope(pool.client).get("/"), Scope.Scope, scope)
+        )
+        wire.at(0).head(200, { "content-length": "2" }).data("a")
+        const response = yield* Fiber.join(fiber)
+        const reading = yield* start(Effect.exit(Stream.runDrain(response.stream)))
+        yield* Scope.close(scope, Exit.void)
+        assert.isTrue(wire.at(0).aborted)
+        assert.isTrue(Exit.isFailure(yield* Fiber.join(reading)))
+        assert.strictEqual((yield* pool.stats).active, 0)
+      })
+    )
+
     it.effect("ends a reader that is still reading with an error, not with a part of the body", () =>
       Effect.gen(function* () {
         const wire = writing()
@@ -320,6 +389,36 @@ describe("clients", () => {
         const client = HttpClient.followRedirects((yield* onWire(wire)).client)
         yield* client.get("/start", { headers: { authorization: "Bearer x" } })
         assert.strictEqual(wire.at(1).header("authorization"), "Bearer x")
+      })
+    )
+
+    it.effect("drains the short body of a redirect, and follows on the same connection", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const pool = yield* onWire(wire, { size: 1 })
+        const fiber = yield* start(text(HttpClient.followRedirects(pool.client).get("/start")))
+        wire.at(0).head(302, { location: "/end", "content-length": "4" }).data("mo")
+        yield* turn
+        assert.isFalse(wire.at(0).aborted)
+        assert.strictEqual((yield* pool.stats).waiting, 1, "the slot is busy until the body is here")
+        wire.at(0).data("ve").end()
+        wire.at(1).reply("end")
+        assert.strictEqual(yield* Fiber.join(fiber), "end")
+        assert.strictEqual(wire.opened, 1)
+      })
+    )
+
+    it.effect("does not wait for the body of a redirect that may last", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const pool = yield* onWire(wire, { size: 1 })
+        const fiber = yield* start(text(HttpClient.followRedirects(pool.client).get("/start")))
+        wire.at(0).head(302, { location: "/end", "transfer-encoding": "chunked" }).data("mo")
+        yield* turn
+        assert.isTrue(wire.at(0).aborted)
+        wire.at(1).reply("end")
+        assert.strictEqual(yield* Fiber.join(fiber), "end")
+        assert.strictEqual(wire.opened, 2)
       })
     )
 

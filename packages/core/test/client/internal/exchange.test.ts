@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Option, Stream } from "effect"
-import { HttpBody, HttpClientRequest } from "effect/http"
+import { Context, Duration, Effect, Exit, Fiber, Option, Stream } from "effect"
+import { HttpBody, HttpClient, HttpClientRequest } from "effect/http"
 import { TestClock } from "effect/testing"
 import type { Failure } from "../../../src/client/Connector.ts"
+import * as Pools from "../../../src/client/Pool.ts"
 import type { Pool } from "../../../src/client/Pool.ts"
 import type { Options } from "../../../src/client/PoolConfig.ts"
 import * as PoolError from "../../../src/client/PoolError.ts"
@@ -35,6 +36,9 @@ const timedOut = (error: PoolError.PoolError, phase: PoolError.TimeoutPhase, mil
   assert.strictEqual(Duration.toMillis(timeout.timeout), millis)
   return timeout
 }
+
+const waitedOf = (error: PoolError.TimeoutError) =>
+  Option.map(Option.fromUndefinedOr(error.waited), (waited) => Math.round(Duration.toMillis(waited)))
 
 const poolErrorOf = (error: Effect.Error<ReturnType<typeof text>>): PoolError.PoolError => {
   if (PoolError.isPoolError(error)) return error
@@ -263,6 +267,80 @@ describe("exchange", () => {
       })
     )
 
+    it.effect("that passes before there is a slot says so, in the error and in an event", () =>
+      Effect.gen(function* () {
+        const wire = new Wire((sent) => sent.write())
+        const pool = yield* single(wire, options)
+        const seen = yield* observe(pool)
+        yield* start(pool.stream(request).pipe(Stream.runDrain))
+        wire.at(0).head()
+        const waiting = [
+          yield* start(Effect.flip(pool.client.get("/"))),
+          yield* start(Effect.flip(pool.client.get("/")))
+        ]
+        yield* TestClock.adjust("5 seconds")
+        for (const fiber of waiting) {
+          const error = timedOut(yield* Fiber.join(fiber), "request", 5000)
+          assert.deepStrictEqual(waitedOf(error), Option.some(5000))
+          assert.include(error.message, "5000 ms of it without a slot")
+          assert.include(error.message, "raise `size`")
+        }
+        yield* turn
+        assert.deepStrictEqual(
+          seen.filter((event) => event._tag === "Saturated"),
+          [{ _tag: "Saturated", origin: "http://test.local", reason: "requestTimeout" }]
+        )
+        const stats = yield* pool.stats
+        assert.deepStrictEqual([stats.timeouts, stats.saturated], [2, 0])
+      })
+    )
+
+    for (const [waited, advice] of [
+      [0, "raise the limit"],
+      [2499, "raise the limit"],
+      [2500, "raise `size`"]
+    ] as const) {
+      it.effect(`after ${waited} of 5000 ms without a slot advises: ${advice}`, () =>
+        Effect.gen(function* () {
+          const wire = new Wire((sent) => sent.write())
+          const pool = yield* single(wire, options)
+          const seen = yield* observe(pool)
+          const first = yield* start(pool.client.get("/1"))
+          const second = yield* start(Effect.flip(pool.client.get("/2")))
+          if (waited > 0) yield* TestClock.adjust(waited)
+          wire.at(0).reply()
+          yield* Fiber.join(first)
+          yield* TestClock.adjust(5000 - waited)
+          const error = timedOut(yield* Fiber.join(second), "request", 5000)
+          assert.deepStrictEqual(waitedOf(error), Option.some(waited))
+          assert.include(error.message, advice)
+          assert.strictEqual(error.attempts, 1)
+          yield* turn
+          assert.deepStrictEqual(
+            seen.filter((event) => event._tag === "Saturated"),
+            [],
+            "it had a slot"
+          )
+        })
+      )
+    }
+
+    it.effect("alone tells of the wait", () =>
+      Effect.gen(function* () {
+        const wire = new Wire((sent) => sent.write())
+        const pool = yield* single(wire, { attemptTimeout: "1 seconds" })
+        const first = yield* start(Effect.flip(pool.client.get("/1")))
+        const second = yield* start(Effect.flip(pool.client.get("/2")))
+        yield* TestClock.adjust("1 seconds")
+        yield* TestClock.adjust("1 seconds")
+        for (const fiber of [first, second]) {
+          const error = timedOut(yield* Fiber.join(fiber), "attempt", 1000)
+          assert.isUndefined(error.waited)
+          assert.include(error.message, "raise the limit")
+        }
+      })
+    )
+
     it.effect("counts before the headers", () =>
       Effect.gen(function* () {
         const wire = new Wire((sent) => sent.write())
@@ -384,18 +462,43 @@ describe("exchange", () => {
       })
     }
 
-    it.effect("an answer that `failOnStatus` refuses keeps its requestTimeout", () =>
-      Effect.gen(function* () {
-        const wire = new Wire((sent) => sent.write())
-        const pool = yield* onWire(wire, { size: 1, failOnStatus: true, requestTimeout: 100 })
-        const reading = yield* start(Effect.flip(Stream.runDrain(pool.stream(HttpClientRequest.get("/")))))
-        wire.at(0).head(503)
-        assert.strictEqual((yield* Fiber.join(reading))._tag, "ResponseError")
-        assert.strictEqual((yield* pool.stats).active, 1)
-        yield* TestClock.adjust(100)
-        assert.strictEqual((yield* pool.stats).active, 0)
+    for (const failOnStatus of [true, false]) {
+      describe(`pool.stream with failOnStatus: ${failOnStatus}`, () => {
+        it.effect("fails with a ResponseError from 400 on, whose response can be read", () =>
+          Effect.gen(function* () {
+            for (const status of [400, 404, 500, 599]) {
+              const wire = new Wire((sent) => sent.answer(`body of ${status}`, status))
+              const pool = yield* single(wire, { failOnStatus })
+              const error = tagged(yield* Effect.flip(Stream.runCollect(pool.stream(request))), "ResponseError")
+              assert.deepStrictEqual([error.response.status, error.attempts], [status, 1])
+              assert.strictEqual(yield* error.response.text, `body of ${status}`)
+              yield* slotIsFree(pool, wire)
+            }
+          })
+        )
+
+        it.effect("gives the body of anything below", () =>
+          Effect.gen(function* () {
+            const wire = new Wire((sent) => sent.answer("body", 399))
+            const pool = yield* single(wire, { failOnStatus })
+            assert.strictEqual((yield* Stream.runCollect(Stream.decodeText(pool.stream(request)))).join(""), "body")
+          })
+        )
+
+        it.effect("keeps the requestTimeout of an answer that it refuses", () =>
+          Effect.gen(function* () {
+            const wire = new Wire((sent) => sent.write())
+            const pool = yield* single(wire, { failOnStatus, requestTimeout: 100 })
+            const reading = yield* start(Effect.flip(Stream.runDrain(pool.stream(request))))
+            wire.at(0).head(503)
+            assert.strictEqual((yield* Fiber.join(reading))._tag, "ResponseError")
+            assert.strictEqual(yield* active(pool), 1)
+            yield* TestClock.adjust(100)
+            assert.strictEqual(yield* active(pool), 0)
+          })
+        )
       })
-    )
+    }
 
     it.effect("pool.stream gives the body, and keeps the slot until its end", () =>
       Effect.gen(function* () {
@@ -553,6 +656,28 @@ describe("exchange", () => {
         yield* slotIsFree(pool, wire)
       })
     )
+
+    for (const [when, onSend, sent] of [
+      ["had begun to write it may have sent it", (first: Sent) => first.begin(), true],
+      ["had written all of it may have sent it", (first: Sent) => first.write(), true],
+      ["had written none of it has not sent it", () => {}, false]
+    ] as const) {
+      it.effect(`the failure to connect again, after a connection that ${when}`, () =>
+        Effect.gen(function* () {
+          const { pool, wire } = yield* warm()
+          wire.onSend = onSend
+          const fiber = yield* start(Effect.flip(pool.client.get("/")))
+          wire.onSend = () => {}
+          wire.at(1).lose()
+          wire.at(2).refuse()
+          const error = tagged(yield* Fiber.join(fiber), "ConnectError")
+          assert.deepStrictEqual([error.phase, error.sent, error.attempts], ["tcp", sent, 1])
+          const stats = yield* pool.stats
+          assert.deepStrictEqual([stats.staleRetries, stats.connectionsFailed], [1, 1])
+          yield* slotIsFree(pool, wire)
+        })
+      )
+    }
 
     it.effect("not on a fresh connection", () =>
       Effect.gen(function* () {
@@ -741,6 +866,70 @@ describe("exchange", () => {
         assert.deepStrictEqual(yield* ended({ "transfer-encoding": "chunked" }), Exit.succeed("part"))
       })
     )
+  })
+
+  describe("the caller's services", () => {
+    class Name extends Context.Service<Name, string>()("test/Name") {}
+
+    const nameOf = (sent: Sent) => Context.getOption(sent.exchange.services, Name)
+
+    const streamed = HttpClientRequest.put("/").pipe(
+      HttpClientRequest.setBody(HttpBody.stream(Stream.make(Uint8Array.of(1))))
+    )
+
+    for (const [lane, clientOf] of [
+      ["fast", (pool: Pool) => pool.client],
+      ["transformed", (pool: Pool) => HttpClient.mapRequest(pool.client, (_) => _)],
+      ["scoped", (pool: Pool) => HttpClient.withScope(pool.client)]
+    ] as const) {
+      describe(`on the ${lane} lane`, () => {
+        const make = Effect.gen(function* () {
+          const wire = new Wire((sent) => sent.begin())
+          const { pool, services } = yield* Effect.gen(function* () {
+            const made = yield* Pools.make({ baseUrl: "http://test.local", size: 1, drainTimeout: 0 })
+            return { pool: made, services: yield* Effect.context<never>() }
+          }).pipe(Effect.provide(wire.layer))
+          const send = (what: HttpClientRequest.HttpClientRequest) =>
+            start(Effect.exit(Effect.provideService(clientOf(pool).execute(what), Name, "caller")))
+          return { wire, services, send }
+        })
+
+        it.effect("are not held for a request that needs none", () =>
+          Effect.gen(function* () {
+            const { send, services, wire } = yield* make
+            yield* send(request)
+            assert.deepStrictEqual(nameOf(wire.at(0)), Option.none())
+            assert.strictEqual(wire.at(0).exchange.services, services)
+          })
+        )
+
+        it.effect("are held for a streamed body until it is sent", () =>
+          Effect.gen(function* () {
+            const { send, services, wire } = yield* make
+            yield* send(streamed)
+            assert.deepStrictEqual(nameOf(wire.at(0)), Option.some("caller"))
+            wire.at(0).exchange.onRequestSent()
+            assert.strictEqual(wire.at(0).exchange.services, services)
+          })
+        )
+
+        for (const [how, end] of [
+          ["fails", (sent: Sent) => Effect.sync(() => sent.lose())],
+          ["is answered early", (sent: Sent) => Effect.sync(() => sent.reply("no", 413))],
+          ["is interrupted", (_: Sent, fiber: Fiber.Fiber<unknown>) => Fiber.interrupt(fiber)]
+        ] as const) {
+          it.effect(`are not held beyond a request that ${how} before it is sent`, () =>
+            Effect.gen(function* () {
+              const { send, services, wire } = yield* make
+              const fiber = yield* send(streamed)
+              assert.deepStrictEqual(nameOf(wire.at(0)), Option.some("caller"))
+              yield* end(wire.at(0), fiber)
+              assert.strictEqual(wire.at(0).exchange.services, services)
+            })
+          )
+        }
+      })
+    }
   })
 
   describe("interim responses", () => {

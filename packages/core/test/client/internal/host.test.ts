@@ -252,6 +252,31 @@ describe("host", () => {
     )
   })
 
+  describe("a connector that throws when it is to send", () => {
+    it.effect("does not stop the waiting line", () =>
+      Effect.gen(function* () {
+        const wire = writing()
+        const pool = yield* onWire(wire, { size: 1 })
+        const first = yield* start(text(pool.client.get("/first")))
+        const bad = yield* start(Effect.exit(pool.client.get("/bad")))
+        const waiting = [yield* start(text(pool.client.get("/a"))), yield* start(text(pool.client.get("/b")))]
+        wire.onSend = (sent) => {
+          if (sent.path === "/bad") throw new Error("bad connector")
+          sent.write()
+        }
+        assert.throws(() => wire.at(0).reply("first"), "bad connector")
+        assert.strictEqual(yield* Fiber.join(first), "first", "it has its answer")
+        yield* Fiber.interrupt(bad)
+        assert.deepStrictEqual(wire.paths, ["/first", "/bad", "/a"])
+        wire.at(2).reply("a")
+        wire.at(3).reply("b")
+        assert.deepStrictEqual(yield* Fiber.joinAll(waiting), ["a", "b"])
+        const stats = yield* pool.stats
+        assert.deepStrictEqual([stats.active, stats.waiting], [0, 0])
+      })
+    )
+  })
+
   describe("a connector that answers at once", () => {
     it.effect("may do so within `send`", () =>
       Effect.gen(function* () {

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Random, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import type { Pool } from "../../../src/client/Pool.ts"
+import type { Failure } from "../../../src/client/Connector.ts"
 import type { Options } from "../../../src/client/PoolConfig.ts"
 import type { PoolEvent } from "../../../src/client/PoolEvent.ts"
 import { onWire, start, tagged, text, turn } from "../../fixtures/pools.ts"
@@ -216,6 +217,43 @@ describe("lane", () => {
           })
       )
     }
+
+    it.effect("every connection that cannot be made is told and counted, also of a slot that rests", () =>
+      Effect.gen(function* () {
+        const failures: Array<Failure> = [
+          { _tag: "ConnectTimeout", phase: "dial", address: "192.0.2.1:80", millis: 5000 },
+          { _tag: "ConnectTimeout", phase: "tls", address: undefined, millis: 10_000 },
+          { _tag: "Connect", phase: "tls", address: "192.0.2.1:80", millis: 4, cause: new Error("bad certificate") },
+          { _tag: "Connect", phase: "dns", address: undefined, millis: 1, cause: undefined },
+          { _tag: "Broken", cause: new Error("reset by peer") },
+          { _tag: "Protocol", reason: "garbage", cause: undefined }
+        ]
+        const rest = [...failures]
+        const wire = new Wire((sent) => {
+          const failure = rest.shift()
+          if (failure === undefined) sent.answer()
+          else sent.fail(failure)
+        })
+        const pool = yield* onWire(wire, { size: 2, ejection: { failures: 2, base: "5 seconds" } })
+        const events = yield* eventsOf(pool)
+        while (rest.length > 0) yield* Effect.exit(slotOf(pool, 0).client.get("/"))
+        yield* turn
+        const failed = { _tag: "ConnectionFailed", origin: "http://test.local", slot: 0 } as const
+        assert.deepStrictEqual(
+          events.filter((event) => event._tag !== "HostAdded"),
+          [
+            { ...failed, phase: "dial", address: "192.0.2.1:80", millis: 5000, reason: "timeout" },
+            { ...failed, phase: "tls", address: undefined, millis: 10_000, reason: "timeout" },
+            { _tag: "SlotEjected", origin: "http://test.local", slot: 0, millis: 5000, reason: "timeout" },
+            { ...failed, phase: "tls", address: "192.0.2.1:80", millis: 4, reason: "bad certificate" },
+            { ...failed, phase: "dns", address: undefined, millis: 1, reason: "unknown reason" },
+            { _tag: "StaleRetry", origin: "http://test.local", slot: 0 }
+          ]
+        )
+        const stats = yield* pool.stats
+        assert.deepStrictEqual([stats.connectionsFailed, stats.connectionsOpened, stats.connectionsClosed], [4, 0, 0])
+      })
+    )
 
     it.effect("the n-th ejection lasts n times as long, up to a bound", () =>
       Effect.gen(function* () {

@@ -261,13 +261,23 @@ describe("response", () => {
 
       it.effect("that is not JSON", () =>
         Effect.gen(function* () {
-          const response = yield* read("{not json")
+          const response = yield* read("{not json", { "content-type": "text/odd" })
           const error = decodeErrorOf(yield* Effect.flip(response.json))
-          assert.include(error.message, "it is not JSON")
+          assert.strictEqual(error.reason, "it is not JSON but text/odd, 9 bytes")
           assert.isUndefined(error.cause, "the engine's error quotes the body")
+          for (const shown of [String(error), JSON.stringify(error), inspect(error, { depth: 10 })]) {
+            assert.notInclude(shown, "{not")
+          }
           assert.deepStrictEqual(error.request, { method: "GET", url: "http://test.local/path?q=1" })
           assert.strictEqual(error.attempts, 1)
           assert.strictEqual(yield* response.text, "{not json", "and can be looked at")
+        })
+      )
+
+      it.effect("that is not JSON, and of no type", () =>
+        Effect.gen(function* () {
+          const error = decodeErrorOf(yield* Effect.flip((yield* read("[")).json))
+          assert.strictEqual(error.reason, "it is not JSON but of no type, 1 bytes")
         })
       )
 
@@ -576,6 +586,38 @@ describe("response", () => {
         assert.isUndefined(yield* asked(flip, { decompress: false }))
         assert.strictEqual(yield* asked(flip, { headers: { "Accept-Encoding": "gzip" } }), "gzip")
         assert.strictEqual(yield* asked(flip, {}, { "accept-encoding": "br" }), "br")
+      })
+    )
+
+    it.effect("is not asked for with a range, as a part of a compressed body cannot be undone", () =>
+      Effect.gen(function* () {
+        const range = { range: "bytes=0-9" }
+        const wire = new Wire((sent) => sent.answer(), flip)
+        for (const options of [{}, { headers: { "accept-encoding": "gzip", "x-team": "blue" } }]) {
+          const pool = yield* onWire(wire, options)
+          yield* pool.client.get("/", { headers: range })
+          assert.isUndefined(wire.at(-1).header("accept-encoding"))
+          yield* pool.client.get("/", { headers: { ...range, "accept-encoding": "br" } })
+          assert.strictEqual(wire.at(-1).header("accept-encoding"), "br", "but by the caller")
+          yield* pool.client.get("/", { headers: { "x-other": "1" } })
+          assert.isDefined(wire.at(-1).header("accept-encoding"))
+        }
+        assert.strictEqual(wire.at(3).header("x-team"), "blue", "the other defaults stay")
+      })
+    )
+
+    it.effect("of a part (206) is left as it is; that of a whole is undone, also when a part was asked for", () =>
+      Effect.gen(function* () {
+        const headers = { "content-encoding": "flip", "content-length": "4" }
+        const wire = new Wire((sent) => sent.answer(flipped("part"), sent.path === "/part" ? 206 : 200, headers), flip)
+        const pool = yield* onWire(wire)
+        for (const range of [{ range: "bytes=0-3" }, {}]) {
+          const part = yield* pool.client.get("/part", { headers: range })
+          assert.deepStrictEqual(Object.entries(part.headers), Object.entries(headers))
+          assert.deepStrictEqual(new Uint8Array(yield* part.arrayBuffer), flipped("part"))
+          assert.strictEqual(yield* collect(part.stream), new TextDecoder().decode(flipped("part")))
+          assert.strictEqual(yield* text(pool.client.get("/whole", { headers: range })), "part")
+        }
       })
     )
 
