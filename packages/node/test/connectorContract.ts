@@ -214,7 +214,8 @@ export const connectorContract = (
   const test = (title: string, body: () => Effect.Effect<void, never, Connector | Scope.Scope>) =>
     it.live(title, () => Effect.provide(body(), layer))
   const testOwn = (title: string, body: () => Effect.Effect<void, never, Connector | Scope.Scope>) =>
-    (ownsConnection ? it.live : it.live.skip)(title, () => Effect.provide(body(), layer))
+    // What cannot be promised is not a case of that connector; a skipped test would look like one that is missing.
+    if (ownsConnection) it.live(title, () => Effect.provide(body(), layer))
 
   describe(`${name}: contract`, () => {
     describe("requests", () => {
