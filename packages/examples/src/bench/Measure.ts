@@ -83,8 +83,7 @@ const startContenders = (scenario: Scenario, server: Server, isolated: boolean) 
     Effect.gen(function* () {
       const args: LoadArguments = { contenders: names, origin: server.origin, work, callers, timed }
       const child = yield* Child.start(names.join(", "), new URL("./load.ts", import.meta.url), {
-        args: [JSON.stringify(args)],
-        execArgv: ["--expose-gc"]
+        args: [JSON.stringify(args)]
       })
       yield* child.next()
       return names.map((contender) => {
@@ -146,7 +145,8 @@ export const measureScenario = (
         turns.push({ ...result, serverBusy, disturbance: Math.max(0, all - own) })
       }
     }
-    const of = running.find(({ contender }) => contender === reference)?.turns ?? []
+    // Alone, a contender is its own reference.
+    const of = (running.find(({ contender }) => contender === reference) ?? running[0])?.turns ?? []
     return {
       scenario,
       rows: running.map(({ contender, turns }) => row(contender, turns, of)),

@@ -58,8 +58,6 @@ const run = async (args: LoadArguments): Promise<void> => {
   const measure = async ({ contender, seconds }: LoadTurn): Promise<LoadResult> => {
     const send = sends.get(contender)
     if (send === undefined) throw new Error(`${contender} does not work here`)
-    // What the contender before left behind is not this one's garbage.
-    globalThis.gc?.()
     const latencies: Array<number> = []
     let running = true
     let requests = 0
