@@ -79,7 +79,16 @@ export class Lane implements Observer, Lease {
       this.retiring = true
       this.transport.retire()
     }
-    this.transport.send(exchange)
+    this.send(this.transport, exchange)
+  }
+
+  /** A transport must not throw here; one that does costs the request, not the slot. */
+  private send(transport: Transport, exchange: Exchange): void {
+    try {
+      transport.send(exchange)
+    } catch (cause) {
+      exchange.onResponseError(null, cause instanceof Error ? cause : new Error(String(cause), { cause }))
+    }
   }
 
   /** A connector must not throw here; one that does costs the request, not the slot. */
@@ -113,7 +122,7 @@ export class Lane implements Observer, Lease {
 
   resend(exchange: Exchange): void {
     this.host.staleRetry(this)
-    this.transport?.send(exchange)
+    if (this.transport !== undefined) this.send(this.transport, exchange)
   }
 
   classify(error: Error): Failure {

@@ -253,23 +253,27 @@ describe("host", () => {
   })
 
   describe("a connector that throws when it is to send", () => {
-    it.effect("does not stop the waiting line", () =>
+    it.effect("costs the request that it threw at, not the slot, and not those that wait", () =>
       Effect.gen(function* () {
         const wire = writing()
         const pool = yield* onWire(wire, { size: 1 })
         const first = yield* start(text(pool.client.get("/first")))
-        const bad = yield* start(Effect.exit(pool.client.get("/bad")))
+        const bad = yield* start(Effect.flip(pool.client.get("/bad")))
         const waiting = [yield* start(text(pool.client.get("/a"))), yield* start(text(pool.client.get("/b")))]
         wire.onSend = (sent) => {
           if (sent.path === "/bad") throw new Error("bad connector")
           sent.write()
         }
-        assert.throws(() => wire.at(0).reply("first"), "bad connector")
+        wire.at(0).reply("first")
         assert.strictEqual(yield* Fiber.join(first), "first", "it has its answer")
-        yield* Fiber.interrupt(bad)
-        assert.deepStrictEqual(wire.paths, ["/first", "/bad", "/a"])
-        wire.at(2).reply("a")
-        wire.at(3).reply("b")
+        const error = tagged(yield* Fiber.join(bad), "ConnectError")
+        assert.isFalse(error.sent)
+        assert.strictEqual(error.cause instanceof Error && error.cause.message, "bad connector")
+        // Nothing of it was written, so it was tried on a second connection.
+        assert.deepStrictEqual(wire.paths, ["/first", "/bad", "/bad", "/a"])
+        wire.at(3).reply("a")
+        yield* turn
+        wire.at(4).reply("b")
         assert.deepStrictEqual(yield* Fiber.joinAll(waiting), ["a", "b"])
         const stats = yield* pool.stats
         assert.deepStrictEqual([stats.active, stats.waiting], [0, 0])
