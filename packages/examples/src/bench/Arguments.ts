@@ -15,7 +15,7 @@ export type Command =
     }
 
 /** Many short turns rather than few long ones: what disturbs the machine for seconds spoils fewer of them. */
-const standard: Plan = { rounds: 9, seconds: 0.5, warmUp: 1.5, leadIn: 0.1, memorySamples: 3, isolated: false }
+const standard: Plan = { rounds: 15, seconds: 0.5, warmUp: 1.5, leadIn: 0.1, memorySamples: 3, isolated: false }
 
 const quick: Plan = { rounds: 1, seconds: 0.2, warmUp: 0.3, leadIn: 0.05, memorySamples: 1, isolated: false }
 
