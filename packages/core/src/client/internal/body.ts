@@ -40,11 +40,6 @@ export class Body implements wakeups.Sleeper {
     this.highWaterMark = highWaterMark
   }
 
-  /** Settled: nothing more will come. */
-  get settled(): boolean {
-    return this.ended || this.error !== undefined
-  }
-
   /** Somebody reads, or has read, it. */
   get wanted(): boolean {
     return this.mode === "collecting" || this.mode === "streaming"

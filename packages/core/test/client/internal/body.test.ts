@@ -32,7 +32,7 @@ describe("body", () => {
       body.push(bytes(1, 2))
       body.push(bytes(3))
       body.end()
-      assert.isTrue(body.settled)
+      assert.isTrue(body.ended)
       assert.isFalse(body.wanted)
       assert.deepStrictEqual(body.bytes(), bytes(1, 2, 3))
       assert.deepStrictEqual(source.log, [])
@@ -144,7 +144,7 @@ describe("body", () => {
       body.fail(boom)
       await microtask()
       assert.strictEqual(seen, boom)
-      assert.isTrue(body.settled)
+      assert.isTrue(body.error !== undefined)
       assert.isFalse(body.ended)
     })
 
