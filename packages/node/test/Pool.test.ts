@@ -6,6 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Pool } from "@millrace/core"
 import { Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Ref, Schema, Scope, Stream } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
+import { TestClock } from "effect/testing"
 import type * as Cookies from "effect/http/Cookies"
 import { HttpApi, HttpApiClient, HttpApiEndpoint, HttpApiGroup } from "effect/http-api"
 import * as UndiciConnector from "../src/UndiciConnector.ts"
@@ -315,7 +316,7 @@ describe("Pool", () => {
       })
     )
 
-    it.live("maxConnectionAge: an old connection is replaced before the next request, never during one", () =>
+    it.effect("maxConnectionAge: an old connection is replaced before the next request, never during one", () =>
       Effect.gen(function* () {
         const server = yield* HostileServer.make((request) => {
           if (request.path !== "/long") request.answer()
@@ -331,7 +332,7 @@ describe("Pool", () => {
         )
         const long = yield* Effect.forkChild(client.get("/long"))
         yield* server.received(1)
-        yield* Effect.sleep(80)
+        yield* TestClock.adjust(80)
         assert.strictEqual(server.open, 1)
         server.requests[0]?.answer("late")
         assert.strictEqual(yield* (yield* Fiber.join(long)).text, "late")

@@ -105,7 +105,8 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
       const text = decodeText(bytes)
       if (text === "") return Effect.succeed(null)
       try {
-        return Effect.succeed(JSON.parse(text) as Schema.Json)
+        const json: Schema.Json = JSON.parse(text)
+        return Effect.succeed(json)
       } catch {
         // The engine's error quotes the text, which may hold secrets.
         const what = `it is not JSON but ${this.headers["content-type"] ?? "of no type"}, ${bytes.length} bytes`

@@ -11,15 +11,20 @@ import type { Timers } from "../Connector.ts"
 /** setTimeout fires at once when its delay does not fit in 31 bits. */
 const maxDelay = 0x7fff_ffff
 
+/** A platform's timer is a number, or an object that can let the process go. */
+const unref = (timer: unknown): void => {
+  if (typeof timer === "object" && timer !== null && "unref" in timer && typeof timer.unref === "function") {
+    timer.unref()
+  }
+}
+
 const real: Timers = {
   now: () => performance.now(),
   after: (millis, f) => {
-    const timer: unknown = setTimeout(f, Math.min(Math.ceil(millis), maxDelay))
+    const timer = setTimeout(f, Math.min(Math.ceil(millis), maxDelay))
     // A deadline alone must not keep a process alive: the socket that it guards does.
-    if (typeof timer === "object" && timer !== null && "unref" in timer && typeof timer.unref === "function") {
-      timer.unref()
-    }
-    return () => clearTimeout(timer as Parameters<typeof clearTimeout>[0])
+    unref(timer)
+    return () => clearTimeout(timer)
   }
 }
 
