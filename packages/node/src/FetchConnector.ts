@@ -21,7 +21,7 @@ import {
   type Target,
   type Transport
 } from "@millrace/core/client/Connector"
-import type { ConnectPhase } from "@millrace/core/client/PoolError"
+import type { ConnectPhase } from "@millrace/core/model/PoolError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { asError, encode, RequestBodyError } from "./internal/body.ts"

@@ -3,7 +3,7 @@
  * seed of a round that fails is in its name.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { isPoolError } from "@millrace/core/client/PoolError"
+import { isPoolError } from "@millrace/core/model/PoolError"
 import { Cause, Effect, Exit, Fiber, Option, Stream } from "effect"
 import { HttpClient, type HttpClientResponse } from "effect/http"
 import * as HttpBody from "effect/http/HttpBody"

@@ -26,7 +26,8 @@ import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import type * as Stream from "effect/Stream"
 import { FunctionTransport } from "./internal/functionTransport.ts"
-import type { ConnectPhase } from "./PoolError.ts"
+import type { ConnectPhase } from "../model/PoolError.ts"
+import type { Timers } from "../model/Timers.ts"
 import type { ConnectionOptions } from "./PoolConfig.ts"
 
 /**
@@ -61,6 +62,7 @@ export type Respond<E> = (
 ) => Effect.Effect<HttpClientResponse, E>
 
 export { TransportError } from "./internal/transportError.ts"
+export type { Timers } from "../model/Timers.ts"
 
 /**
  * A connector made of a plain function: enough to test whatever uses a pool, and the pool itself, without sockets and
@@ -116,19 +118,6 @@ export interface Target {
 export interface Observer {
   readonly connected: (info: { readonly address: string | undefined; readonly millis: number }) => void
   readonly disconnected: (reason: string) => void
-}
-
-/**
- * Time as the pool sees it: the real clock, or Effect's test clock.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Timers {
-  /** Milliseconds from an arbitrary origin; never goes back. */
-  readonly now: () => number
-  /** Calls `f` once after `millis`; the result cancels. */
-  readonly after: (millis: number, f: () => void) => () => void
 }
 
 /**

@@ -35,7 +35,7 @@ import * as Announcer from "./internal/announcer.ts"
 import * as Clients from "./internal/clients.ts"
 import { PoolState } from "./internal/state.ts"
 import * as PoolConfig from "./PoolConfig.ts"
-import { fromHttpClientError, type PoolError } from "./PoolError.ts"
+import { fromHttpClientError, type PoolError } from "../model/PoolError.ts"
 import type { PoolEvent } from "./PoolEvent.ts"
 import type { Slot } from "./Slot.ts"
 

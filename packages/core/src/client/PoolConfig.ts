@@ -9,17 +9,18 @@
  * @since 0.1.0
  */
 import type * as Config from "effect/Config"
-import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Headers from "effect/http/Headers"
 import type * as Redacted from "effect/Redacted"
-import type { Problem } from "./internal/field.ts"
-import { parseOrigin } from "./internal/httpField.ts"
+import { ConfigError } from "../model/ConfigError.ts"
+import type { Problem } from "../model/internal/field.ts"
+import { parseOrigin } from "../model/internal/httpField.ts"
 import { fields } from "./internal/options.ts"
 import * as OptionSource from "./internal/optionSource.ts"
 import { check, checkHost, type CheckedHost } from "./internal/optionRules.ts"
 import type { Selection } from "./Selection.ts"
+export { ConfigError } from "../model/ConfigError.ts"
 
 /**
  * How servers prove themselves, and the pool itself.
@@ -208,22 +209,6 @@ export interface ResolvedHost {
   readonly bodyIdleTimeout: number
   readonly attemptTimeout: number
   readonly requestTimeout: number
-}
-
-/**
- * Every invalid option at once. A path is the option's name, or where it came from: `HTTP_CLIENT_SIZE`,
- * `httpClient.size`. No message repeats a value that could be secret.
- *
- * @category errors
- * @since 0.1.0
- */
-export class ConfigError extends Data.TaggedError("ConfigError")<{
-  readonly problems: ReadonlyArray<{ readonly path: string; readonly message: string }>
-}> {
-  override get message(): string {
-    const lines = this.problems.map(({ message, path }) => `\n- ${path}: ${message}`)
-    return `The configuration of the pool is not valid:${lines.join("")}`
-  }
 }
 
 const failIfAny = (problems: ReadonlyArray<Problem>): Effect.Effect<void, ConfigError> =>

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 
-import type { ConnectPhase } from "./PoolError.ts"
+import type { ConnectPhase } from "../model/PoolError.ts"
 
 interface OfSlot {
   readonly origin: string

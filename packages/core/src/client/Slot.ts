@@ -5,7 +5,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type { HttpClient } from "effect/http/HttpClient"
-import type { PoolError } from "./PoolError.ts"
+import type { PoolError } from "../model/PoolError.ts"
 
 /**
  * A slot. Its `client` uses this slot only, and waits for it when it is busy: for diagnosis, warming up, and tests.

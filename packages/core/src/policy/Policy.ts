@@ -1,8 +1,9 @@
 /**
- * The place of policies in the request path.
+ * What a policy is, to its user and inside.
  *
- * A policy is a gate: every attempt passes the gates of its pool in their order, outermost first, before it asks for a
- * slot, and leaves them in reverse when it has a response or has failed.
+ * To its user a policy is two functions: `wrap` puts it around any `HttpClient`, `guard` around any other effect. Inside
+ * it is a gate: every attempt passes the gates in their order, outermost first, before it is sent, and leaves them in
+ * reverse when it has a response or has failed.
  *
  * ```
  *          ┌── wait ──┐
@@ -33,14 +34,26 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import type { HttpClientRequest } from "effect/http/HttpClientRequest"
-import * as HttpClientResponse from "effect/http/HttpClientResponse"
-import { hasProperty } from "effect/Predicate"
-import * as Result from "effect/Result"
-import * as Stream from "effect/Stream"
+import * as HttpClient from "effect/http/HttpClient"
+import type * as HttpClientRequest from "effect/http/HttpClientRequest"
+import type * as HttpClientResponse from "effect/http/HttpClientResponse"
+import type { RequestInfo } from "../model/PoolError.ts"
+import { abort, responseOf } from "./internal/discard.ts"
+import { outcomeOf, Passage } from "./internal/passage.ts"
+
+/**
+ * A policy, as its user sees it. `E` is what it adds to the errors.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Policy<out E> {
+  /** The client with this policy around every request. All its requests share the policy, whatever their host. */
+  readonly wrap: <E1, R>(client: HttpClient.HttpClient.With<E1, R>) => HttpClient.HttpClient.With<E | E1, R>
+  /** The effect with this policy around it. */
+  readonly guard: <A, E1, R>(effect: Effect.Effect<A, E1, R>) => Effect.Effect<A, E | E1, R>
+}
 
 /**
  * One try of a request. It is the same object from the first `admit` to the end, so what a gate knows of an attempt it
@@ -50,19 +63,27 @@ import * as Stream from "effect/Stream"
  * @since 0.1.0
  */
 export interface Attempt {
-  readonly request: HttpClientRequest
+  /** What is sent. A gate may put another in its place until it has admitted. A guarded effect has an empty one. */
+  request: HttpClientRequest.HttpClientRequest
+  /** As an error may show it: without secrets. Made when asked for. */
+  readonly info: RequestInfo
+  /** 1 for the first of its call. */
+  readonly number: number
+  /** It has passed all gates; before that, no gate needs to think of the server. */
+  readonly sent: boolean
 }
 
 /**
- * How an attempt ended. The body of the response may still be on its way. A `Defect` is what a gate threw while it was
- * asked, or what the attempt died of: it says nothing about the server.
+ * How an attempt ended. The body of the response may still be on its way. `Success` is the end of a guarded effect. A
+ * `Defect` is what a gate threw while it was asked, or what the attempt died of: it says nothing about the server.
  *
  * @category models
  * @since 0.1.0
  */
-export type Outcome<E> =
+export type Outcome =
   | { readonly _tag: "Response"; readonly response: HttpClientResponse.HttpClientResponse }
-  | { readonly _tag: "Failure"; readonly error: E }
+  | { readonly _tag: "Success"; readonly value: unknown }
+  | { readonly _tag: "Failure"; readonly error: unknown }
   | { readonly _tag: "Interrupted" }
   | { readonly _tag: "Defect"; readonly defect: unknown }
 
@@ -72,7 +93,7 @@ export type Outcome<E> =
  * @category models
  * @since 0.1.0
  */
-export interface Gate<E> {
+export interface Gate<out E> {
   /**
    * Admits at once (`undefined`; nothing is allocated for that), or answers an effect that only waits, until it is
    * worthwhile to ask again, or fails with a refusal. What admission takes is taken in the call that answers
@@ -80,7 +101,7 @@ export interface Gate<E> {
    */
   readonly admit: (attempt: Attempt) => Effect.Effect<void, E> | undefined
   /** The attempt, which was admitted, has ended. Gives back what admission took. */
-  readonly settle: (attempt: Attempt, outcome: Outcome<E>) => void
+  readonly settle: (attempt: Attempt, outcome: Outcome) => void
   /**
    * The attempt, for which `admit` was called once or more, has ended without admission: refused, interrupted, or died
    * of a defect. Gives back what is kept for it. For gates that keep something for those who wait: a place in a line, a
@@ -90,63 +111,108 @@ export interface Gate<E> {
 }
 
 /**
- * Takes one attempt through the gates, sends it, and lets it leave them.
+ * Takes one attempt of a request through the gates, sends it as they left it, and lets it leave them.
  *
  * The result dies if a gate throws while it is left, with the first of such defects; a response is then discarded.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const through = <E>(
+export const through = <E, E1, R>(
   gates: ReadonlyArray<Gate<E>>,
-  request: HttpClientRequest,
-  send: Effect.Effect<HttpClientResponse.HttpClientResponse, E>
-): Effect.Effect<HttpClientResponse.HttpClientResponse, E> =>
-  Effect.suspend(() => {
-    const attempt: Attempt = { request }
-    // The gate that was asked and has not admitted is the one between these two, if any.
-    let asked = 0
-    let admitted = 0
-    const enter = (): Effect.Effect<HttpClientResponse.HttpClientResponse, E> => {
-      while (admitted < gates.length) {
-        asked = admitted + 1
-        const wait = gates[admitted]!.admit(attempt)
-        if (wait !== undefined) return Effect.flatMap(wait, enter)
-        admitted = asked
-      }
-      return send
-    }
-    // Nothing is asked before its end is provided for.
-    return Effect.onExit(Effect.suspend(enter), (exit) => {
-      const outcome = outcomeOf(exit)
-      let died: Effect.Effect<never> | undefined
-      for (let i = asked - 1; i >= 0; i--) {
-        try {
-          if (i < admitted) gates[i]!.settle(attempt, outcome)
-          else gates[i]!.abandon?.(attempt)
-        } catch (defect) {
-          died ??= Effect.die(defect)
-        }
-      }
-      return died === undefined ? Effect.void : Effect.andThen(discard(outcome), died)
-    })
+  request: HttpClientRequest.HttpClientRequest,
+  send: (request: HttpClientRequest.HttpClientRequest) => Effect.Effect<HttpClientResponse.HttpClientResponse, E1, R>,
+  number = 1
+): Effect.Effect<HttpClientResponse.HttpClientResponse, E | E1, R> =>
+  Effect.suspend(() => pass(new Passage(gates, request, number), (attempt) => send(attempt.request)))
+
+/**
+ * The policy that is these gates, outermost first.
+ *
+ * `name` stands for the guarded effect in errors, where a request has its URL. Default: effect.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromGates = <E>(gates: ReadonlyArray<Gate<E>>, name = "effect"): Policy<E> => ({
+  wrap: (client) => around(client, (request, send) => through(gates, request, send)),
+  guard: (effect) => Effect.suspend(() => pass(new Passage(gates, undefined, 1, name), () => effect))
+})
+
+/**
+ * The client whose requests are sent by `run`, which gets what sends them without it. For policies that send a request
+ * more than once, or another one.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const around = <E, R, E1, R1>(
+  client: HttpClient.HttpClient.With<E, R>,
+  run: (
+    request: HttpClientRequest.HttpClientRequest,
+    send: (request: HttpClientRequest.HttpClientRequest) => Effect.Effect<HttpClientResponse.HttpClientResponse, E, R>
+  ) => Effect.Effect<HttpClientResponse.HttpClientResponse, E1, R1>
+): HttpClient.HttpClient.With<E | E1, R | R1> =>
+  HttpClient.makeWith<E, R, E | E1, R | R1>(
+    Effect.flatMap((request) => run(request, (sent) => client.postprocess(Effect.succeed(sent)))),
+    client.preprocess
+  )
+
+const pass = <E, A, E1, R>(
+  passage: Passage<E>,
+  send: (attempt: Attempt) => Effect.Effect<A, E1, R>
+): Effect.Effect<A, E | E1, R> => {
+  const enter = (): Effect.Effect<A, E | E1, R> => {
+    const wait = passage.enter()
+    return wait === undefined ? send(passage) : Effect.flatMap(wait, enter)
+  }
+  // Nothing is asked before its end is provided for.
+  return Effect.onExit(Effect.suspend(enter), (exit) => {
+    const outcome = outcomeOf(exit)
+    const defect = passage.leave(outcome)
+    if (defect === undefined) return Effect.void
+    const response = responseOf(outcome)
+    return Effect.andThen(response === undefined ? Effect.void : abort(response), Effect.die(defect.value))
   })
-
-/** As everywhere in Effect, a defect outweighs a failure, and that an interruption. */
-const outcomeOf = <E>(exit: Exit.Exit<HttpClientResponse.HttpClientResponse, E>): Outcome<E> => {
-  if (Exit.isSuccess(exit)) return { _tag: "Response", response: exit.value }
-  const defect = Cause.findDefect(exit.cause)
-  if (Result.isSuccess(defect)) return { _tag: "Defect", defect: defect.success }
-  const error = Cause.findError(exit.cause)
-  return Result.isSuccess(error) ? { _tag: "Failure", error: error.success } : { _tag: "Interrupted" }
 }
 
-/** Nobody will see the response, or the error that holds it. To open its body and leave it at once aborts the exchange. */
-const discard = <E>(outcome: Outcome<E>): Effect.Effect<void> => {
-  const holder = outcome._tag === "Failure" ? outcome.error : outcome
-  if (!hasProperty(holder, "response") || !isResponse(holder.response)) return Effect.void
-  const { response } = holder
-  return Effect.suspend(() => Stream.toPull(response.stream)).pipe(Effect.scoped, Effect.exit, Effect.asVoid)
-}
+/**
+ * A policy of its own for every origin, made by `make` when the origin is first seen: so that one host's failures do not
+ * stop requests to another. The one unused for longest makes room when there are `max` (default 1000).
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const perHost =
+  <E, E2, R2>(make: Effect.Effect<Policy<E>, E2, R2>, max = 1000) =>
+  <E1, R>(client: HttpClient.HttpClient.With<E1, R>): HttpClient.HttpClient.With<E | E1 | E2, R | R2> => {
+    const clients = new Map<string, HttpClient.HttpClient.With<E | E1, R>>()
+    const bare = HttpClient.makeWith<E1, R, E1, R>(client.postprocess, Effect.succeed)
+    const of = (origin: string): Effect.Effect<HttpClient.HttpClient.With<E | E1, R>, E2, R2> => {
+      const known = clients.get(origin)
+      if (known !== undefined) {
+        // The first in a map is the one that was put in first.
+        clients.delete(origin)
+        clients.set(origin, known)
+        return Effect.succeed(known)
+      }
+      return Effect.map(make, (policy) => {
+        // Somebody else may have made it meanwhile.
+        const made = clients.get(origin) ?? policy.wrap(bare)
+        clients.set(origin, made)
+        for (const oldest of clients.keys()) {
+          if (clients.size <= max) break
+          clients.delete(oldest)
+        }
+        return made
+      })
+    }
+    return HttpClient.makeWith<E1, R, E | E1 | E2, R | R2>(
+      Effect.flatMap((request) =>
+        Effect.flatMap(of(originOf(request.url)), (mine) => mine.postprocess(Effect.succeed(request)))
+      ),
+      client.preprocess
+    )
+  }
 
-const isResponse = (u: unknown): u is HttpClientResponse.HttpClientResponse => hasProperty(u, HttpClientResponse.TypeId)
+const originOf = (url: string): string => (URL.canParse(url) ? new URL(url).origin : "")

@@ -3,7 +3,7 @@ import { Config, ConfigProvider, Context, Effect, Exit, Fiber, Latch, Layer, Opt
 import { HttpClient, HttpClientResponse } from "effect/http"
 import * as Connector from "../../src/client/Connector.ts"
 import * as Pool from "../../src/client/Pool.ts"
-import * as PoolError from "../../src/client/PoolError.ts"
+import * as PoolError from "../../src/model/PoolError.ts"
 import { onWire, start, tagged, text } from "../fixtures/pools.ts"
 import { Wire } from "../fixtures/wire.ts"
 

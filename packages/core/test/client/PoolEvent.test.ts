@@ -3,7 +3,7 @@ import { Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import type { PoolEvent } from "../../src/client/PoolEvent.ts"
 import type { Pool } from "../../src/client/Pool.ts"
-import type { PoolError } from "../../src/client/PoolError.ts"
+import type { PoolError } from "../../src/model/PoolError.ts"
 import { onWire, start, tagged, text, turn } from "../fixtures/pools.ts"
 import { type Connection, type Sent, Wire } from "../fixtures/wire.ts"
 

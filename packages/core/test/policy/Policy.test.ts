@@ -3,7 +3,7 @@ import { Cause, Deferred, Effect, Exit, Fiber, References, Schema } from "effect
 import { HttpClient, HttpClientRequest, HttpClientResponse } from "effect/http"
 import * as Connector from "../../src/client/Connector.ts"
 import * as Pool from "../../src/client/Pool.ts"
-import { PoolClosed, type PoolError } from "../../src/client/PoolError.ts"
+import { PoolClosed, type PoolError } from "../../src/model/PoolError.ts"
 import { through, type Attempt, type Gate, type Outcome } from "../../src/policy/Policy.ts"
 import { start } from "../fixtures/pools.ts"
 import { Wire } from "../fixtures/wire.ts"
@@ -22,7 +22,7 @@ const gate = (
       log.push(times < waits.length ? `${name} is asked` : `${name} admits ${attempt.request.url}`)
       return waits[times]
     },
-    settle: (_attempt: Attempt, outcome: Outcome<PoolError>) => {
+    settle: (_attempt: Attempt, outcome: Outcome) => {
       log.push(`${name} settles ${outcome._tag}`)
     },
     abandon: () => {
@@ -153,7 +153,7 @@ class Turnstile implements Gate<never> {
 /** An attempt through that gate, which lasts until it is told to end. */
 const enter = Effect.fnUntraced(function* (turnstile: Turnstile, budget: number) {
   const end = yield* Deferred.make<HttpClientResponse.HttpClientResponse>()
-  const fiber = yield* through([turnstile], request, Deferred.await(end)).pipe(
+  const fiber = yield* through([turnstile], request, () => Deferred.await(end)).pipe(
     Effect.provideService(References.MaxOpsBeforeYield, budget),
     Effect.forkChild({ startImmediately: true })
   )
@@ -203,7 +203,7 @@ describe("Policy", () => {
   it.effect("each run of the effect is an attempt of its own", () =>
     Effect.gen(function* () {
       const log: Array<string> = []
-      const run = through([gate(log, "a", Effect.yieldNow)], request, Effect.succeed(response))
+      const run = through([gate(log, "a", Effect.yieldNow)], request, () => Effect.succeed(response))
       yield* Effect.all([run, run], { concurrency: 2 })
       assert.deepStrictEqual(log, [
         "a is asked",
@@ -231,7 +231,10 @@ describe("Policy", () => {
     Effect.gen(function* () {
       const log: Array<string> = []
       const { admit, settle } = gate(log, "b", Effect.fail(refusal))
-      assert.strictEqual(yield* Effect.flip(through([{ admit, settle }], request, Effect.succeed(response))), refusal)
+      assert.strictEqual(
+        yield* Effect.flip(through([{ admit, settle }], request, () => Effect.succeed(response))),
+        refusal
+      )
       assert.deepStrictEqual(log, ["b is asked"])
     })
   )
@@ -352,7 +355,7 @@ describe("Policy", () => {
           throwing(log, "c", "settle", first),
           gate(log, "d")
         ]
-        const exit = yield* Effect.exit(through(gates, request, Effect.succeed(response)))
+        const exit = yield* Effect.exit(through(gates, request, () => Effect.succeed(response)))
         assert.deepStrictEqual(defectsOf(exit), [first])
         assert.deepStrictEqual(log.slice(4), [
           "d settles Response",
@@ -367,7 +370,7 @@ describe("Policy", () => {
       Effect.gen(function* () {
         const log: Array<string> = []
         const gates = [gate(log, "a"), throwing(log, "b", "abandon", first, Effect.fail(refusal))]
-        const exit = yield* Effect.exit(through(gates, request, Effect.succeed(response)))
+        const exit = yield* Effect.exit(through(gates, request, () => Effect.succeed(response)))
         assert.include(defectsOf(exit), first)
         assert.deepStrictEqual(log, ["a admits /x", "b is asked", "b is abandoned", "a settles Failure"])
       })
@@ -376,7 +379,7 @@ describe("Policy", () => {
     it.effect("of one that is asked is a Defect to the others, and it is abandoned", () =>
       Effect.gen(function* () {
         const log: Array<string> = []
-        const outcomes: Array<Outcome<PoolError>> = []
+        const outcomes: Array<Outcome> = []
         const a: Gate<PoolError> = {
           admit: () => undefined,
           settle: (_attempt, outcome) => {
@@ -384,7 +387,7 @@ describe("Policy", () => {
           }
         }
         const gates = [a, throwing(log, "b", "admit", undefined), gate(log, "c")]
-        const exit = yield* Effect.exit(through(gates, request, Effect.succeed(response)))
+        const exit = yield* Effect.exit(through(gates, request, () => Effect.succeed(response)))
         assert.deepStrictEqual(defectsOf(exit), [undefined])
         assert.deepStrictEqual(outcomes, [{ _tag: "Defect", defect: undefined }])
         assert.deepStrictEqual(log, ["b admits /x", "b is abandoned"])
@@ -395,9 +398,9 @@ describe("Policy", () => {
       Effect.gen(function* () {
         const log: Array<string> = []
         const waiting = [gate(log, "a"), gate(log, "b", Effect.die(first))]
-        assert.deepStrictEqual(defectsOf(yield* Effect.exit(through(waiting, request, Effect.never))), [first])
+        assert.deepStrictEqual(defectsOf(yield* Effect.exit(through(waiting, request, () => Effect.never))), [first])
         assert.deepStrictEqual(log.splice(0), ["a admits /x", "b is asked", "b is abandoned", "a settles Defect"])
-        const exit = yield* Effect.exit(through([gate(log, "a")], request, Effect.die(second)))
+        const exit = yield* Effect.exit(through([gate(log, "a")], request, () => Effect.die(second)))
         assert.deepStrictEqual(defectsOf(exit), [second])
         assert.deepStrictEqual(log, ["a admits /x", "a settles Defect"])
       })
@@ -407,7 +410,7 @@ describe("Policy", () => {
       Effect.gen(function* () {
         const log: Array<string> = []
         const send = Effect.onInterrupt(Effect.never, () => Effect.die(first))
-        const fiber = yield* start(through([gate(log, "a")], request, send))
+        const fiber = yield* start(through([gate(log, "a")], request, () => send))
         yield* Fiber.interrupt(fiber)
         assert.deepStrictEqual(log, ["a admits /x", "a settles Defect"])
       })
@@ -451,7 +454,7 @@ describe("Policy", () => {
           }
         })
         const gates = [throwing([], "a", "settle", first)]
-        const exit = yield* Effect.exit(through(gates, request, Effect.succeed(broken)))
+        const exit = yield* Effect.exit(through(gates, request, () => Effect.succeed(broken)))
         assert.deepStrictEqual(defectsOf(exit), [first])
       })
     )

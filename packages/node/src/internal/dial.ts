@@ -10,7 +10,7 @@
  */
 import type { Failure, Target } from "@millrace/core/client/Connector"
 import type { TlsOptions } from "@millrace/core/client/PoolConfig"
-import type { ConnectPhase } from "@millrace/core/client/PoolError"
+import type { ConnectPhase } from "@millrace/core/model/PoolError"
 import * as Dns from "node:dns"
 import * as Net from "node:net"
 import * as Tls from "node:tls"

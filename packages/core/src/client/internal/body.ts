@@ -9,7 +9,7 @@
  *
  * It ends once, with `end` or `fail`. What was read with `collect` stays, so that a body can be read twice.
  */
-import type { PoolError } from "../PoolError.ts"
+import type { PoolError } from "../../model/PoolError.ts"
 import * as wakeups from "./wakeups.ts"
 
 /** What a body may ask of the exchange it belongs to. */

@@ -21,7 +21,7 @@ import {
   type PoolError,
   requestInfo,
   toHttpClientError
-} from "../PoolError.ts"
+} from "../../model/PoolError.ts"
 import * as Policy from "../../policy/Policy.ts"
 import * as BaseUrl from "./baseUrl.ts"
 import type { PoolState } from "./state.ts"
@@ -59,7 +59,7 @@ const attempt = (
   request: HttpClientRequest.HttpClientRequest,
   send: Effect.Effect<HttpClientResponse, PoolError>
 ): Effect.Effect<HttpClientResponse, PoolError> =>
-  state.gates.length === 0 ? send : Policy.through(state.gates, request, send)
+  state.gates.length === 0 ? send : Policy.through(state.gates, request, () => send)
 
 export const make = (state: PoolState, slot: number): HttpClient.HttpClient.With<PoolError> => {
   const transport = transformable(state, slot)

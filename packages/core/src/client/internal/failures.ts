@@ -4,7 +4,7 @@
 import * as Duration from "effect/Duration"
 import type { HttpBody } from "effect/http/HttpBody"
 import type { Failure } from "../Connector.ts"
-import * as PoolError from "../PoolError.ts"
+import * as PoolError from "../../model/PoolError.ts"
 
 /** How far an exchange had come when it failed. */
 export interface Progress {

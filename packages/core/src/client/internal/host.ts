@@ -9,12 +9,12 @@ import * as Ref from "effect/Ref"
 import type { Connector, Decompress, Timers, Transport } from "../Connector.ts"
 import type { HostStats } from "../Host.ts"
 import type { PoolConfig, ResolvedHost } from "../PoolConfig.ts"
-import * as PoolError from "../PoolError.ts"
+import * as PoolError from "../../model/PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 import type { Candidates } from "../Selection.ts"
 import type { Exchange, Limits, Owner } from "./exchange.ts"
 import { type ConnectFailure, Lane, type LaneOwner } from "./lane.ts"
-import { Line } from "./line.ts"
+import { Line } from "../../model/internal/line.ts"
 
 /** What is counted as it happens; the rest of the statistics is read off when asked for. */
 export const noCounts = () => ({

@@ -8,9 +8,9 @@
 import * as Effect from "effect/Effect"
 import type { Failure, Observer, Timers, Transport } from "../Connector.ts"
 import type { PoolConfig } from "../PoolConfig.ts"
-import { codeOf, ConnectError } from "../PoolError.ts"
+import { codeOf, ConnectError } from "../../model/PoolError.ts"
 import type { Exchange, Lease } from "./exchange.ts"
-import type { Line } from "./line.ts"
+import type { Line } from "../../model/internal/line.ts"
 
 /** What a lane needs of its host. */
 export interface LaneOwner {

@@ -1,6 +1,6 @@
 /** What no option can know alone: which of them fit together. */
-import type { Problem } from "./field.ts"
-import { readFields } from "./groupField.ts"
+import type { Problem } from "../../model/internal/field.ts"
+import { readFields } from "../../model/internal/groupField.ts"
 import { fields } from "./options.ts"
 
 /** Headers that prove who sends: they must not go to whatever host a request names. */

@@ -4,8 +4,8 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import { isObject } from "effect/Predicate"
 import * as Result from "effect/Result"
-import { child, type Problem } from "./field.ts"
-import { distance, fieldsFromText, nearest } from "./groupField.ts"
+import { child, type Problem } from "../../model/internal/field.ts"
+import { distance, fieldsFromText, nearest } from "../../model/internal/groupField.ts"
 import { fields, type Row, rows } from "./options.ts"
 
 type Tree = Record<string, unknown>

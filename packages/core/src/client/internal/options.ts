@@ -4,9 +4,9 @@
  */
 import { hasProperty } from "effect/Predicate"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
-import * as Field from "./field.ts"
-import * as Group from "./groupField.ts"
-import * as Http from "./httpField.ts"
+import * as Field from "../../model/internal/field.ts"
+import * as Group from "../../model/internal/groupField.ts"
+import * as Http from "../../model/internal/httpField.ts"
 
 const isByKey = (value: unknown): value is { readonly byKey: (request: HttpClientRequest) => string } =>
   hasProperty(value, "byKey") && typeof value.byKey === "function"

@@ -21,7 +21,7 @@ import type * as Schema from "effect/Schema"
 import type { Socket } from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
 import type { Decompress, DecompressFailure, RawHeaders } from "../Connector.ts"
-import { isPoolError, type PoolError, type RequestInfo, toHttpClientError } from "../PoolError.ts"
+import { isPoolError, type PoolError, type RequestInfo, toHttpClientError } from "../../model/PoolError.ts"
 import type { Body } from "./body.ts"
 
 type ReadError = HttpClientError.HttpClientError

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Schema } from "effect"
 import { Body, type BodySource } from "../../../src/client/internal/body.ts"
-import * as PoolError from "../../../src/client/PoolError.ts"
+import * as PoolError from "../../../src/model/PoolError.ts"
 
 class Source implements BodySource {
   readonly log: Array<"pause" | "resume" | "abort"> = []

@@ -3,7 +3,7 @@ import { Context, Effect, Exit, Fiber, Option, Ref, Schedule, Schema, Scope, Str
 import { type Cookies, Headers, HttpBody, HttpClient, HttpClientRequest, HttpClientResponse } from "effect/http"
 import { HttpApi, HttpApiClient, HttpApiEndpoint, HttpApiGroup } from "effect/http-api"
 import { TestClock } from "effect/testing"
-import * as PoolError from "../../../src/client/PoolError.ts"
+import * as PoolError from "../../../src/model/PoolError.ts"
 import { onFunction, onWire, start, tagged, text, turn } from "../../fixtures/pools.ts"
 import { Wire } from "../../fixtures/wire.ts"
 

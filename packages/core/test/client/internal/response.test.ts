@@ -5,7 +5,7 @@ import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 import type { Decompress, DecompressFailure } from "../../../src/client/Connector.ts"
 import type { Options } from "../../../src/client/PoolConfig.ts"
-import * as PoolError from "../../../src/client/PoolError.ts"
+import * as PoolError from "../../../src/model/PoolError.ts"
 import { onWire, start, tagged, text, turn } from "../../fixtures/pools.ts"
 import { Wire } from "../../fixtures/wire.ts"
 

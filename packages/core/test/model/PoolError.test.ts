@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Option, Redacted } from "effect"
 import { HttpClient, HttpClientError, HttpClientRequest, HttpClientResponse, UrlParams } from "effect/http"
 import { inspect } from "node:util"
-import * as PoolError from "../../src/client/PoolError.ts"
+import * as PoolError from "../../src/model/PoolError.ts"
 import { onFunction, onWire, tagged } from "../fixtures/pools.ts"
 import { Wire } from "../fixtures/wire.ts"
 
@@ -50,7 +50,7 @@ const all: ReadonlyArray<readonly [PoolError.PoolError, ReadonlyArray<string>]> 
   [timeout("request"), ["requestTimeout"]],
   [new PoolError.ResponseError({ ...fields, response }), ["Status 503", "`response` of this error"]],
   [
-    new PoolError.RetryExhausted({ ...fields, last: timeout("headers") }),
+    new PoolError.RetryExhausted({ reason: "maxRetries", ...fields, last: timeout("headers") }),
     ["Gave up after 2 attempts", "responseHeaderTimeout"]
   ],
   [new PoolError.RateLimitExceeded({ ...fields, retryAfter }), ["try again in 2000 ms"]],

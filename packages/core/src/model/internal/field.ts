@@ -239,3 +239,30 @@ export const text = (description: string, maxLength: number): Field<string> => f
 
 export const textWithDefault = (description: string, maxLength: number, byDefault: string): FieldWithDefault<string> =>
   withDefault(field(description, textKind(maxLength), byDefault), byDefault)
+
+/** A finite number, `1.5` say. */
+export const number = (
+  description: string,
+  options: { readonly min: number; readonly max: number; readonly default: number }
+): FieldWithDefault<number> => withDefault(numberWithoutDefault(description, options), options.default)
+
+/** The same where none is meant when it is not given. */
+export const numberWithoutDefault = (
+  description: string,
+  options: { readonly min: number; readonly max: number; readonly default?: number }
+): Field<number> =>
+  field(
+    description,
+    {
+      unit: "number",
+      allowed: `a number from ${options.min} to ${options.max}`,
+      show: true,
+      parse: (value) => (typeof value === "number" && value >= options.min && value <= options.max ? value : undefined),
+      fromText: (text) => (/^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text)
+    },
+    options.default === undefined ? "none" : String(options.default)
+  )
+
+/** A value that only code can give: a function, a service. It has no text form. */
+export const code = <A>(description: string, allowed: string, is: (value: unknown) => value is A): Field<A> =>
+  field(description, { unit: "code", allowed, parse: (value) => (is(value) ? value : undefined) })

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { TestClock } from "effect/testing"
 import { vi } from "vitest"
-import * as Timers from "../../../src/client/internal/timers.ts"
+import * as Timers from "../../../src/model/internal/timers.ts"
 import { turn } from "../../fixtures/pools.ts"
 
 const make = Effect.map(Effect.context<never>(), Timers.make)

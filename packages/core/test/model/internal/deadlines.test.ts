@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { type Deadline, Deadlines, type Expiring, type Limit } from "../../../src/client/internal/deadlines.ts"
+import { type Deadline, Deadlines, type Expiring, type Limit } from "../../../src/model/internal/deadlines.ts"
 import { catchingDefects } from "../../fixtures/defects.ts"
 import { ManualTimers } from "../../fixtures/time.ts"
 

@@ -164,8 +164,15 @@ export class ResponseError extends Data.TaggedError("ResponseError")<
   }
 }
 
+const exhaustedBy = {
+  maxRetries: "`maxRetries` is used up",
+  deadline: "the next attempt would begin after `requestTimeout`",
+  schedule: "its schedule has ended"
+}
+
 /**
- * All retries were used; `last` is what the last attempt ended with.
+ * There is no further retry; `last` is what the last attempt ended with. `reason`: `maxRetries` is used up, the wait
+ * before the next attempt would pass the deadline, or the schedule has ended.
  *
  * @category errors
  * @since 0.1.0
@@ -173,11 +180,13 @@ export class ResponseError extends Data.TaggedError("ResponseError")<
 export class RetryExhausted extends Data.TaggedError("RetryExhausted")<
   Fields & {
     readonly last: PoolError
+    readonly reason: keyof typeof exhaustedBy
   }
 > {
   readonly [TypeId] = TypeId
   override get message(): string {
-    return `Gave up after ${this.attempts} attempts. Last: ${this.last.message}`
+    const why = exhaustedBy[this.reason]
+    return `Gave up after ${this.attempts} ${this.attempts === 1 ? "attempt" : "attempts"}: ${why}. Last: ${this.last.message}`
   }
 }
 
@@ -217,16 +226,25 @@ export class CircuitOpen extends Data.TaggedError("CircuitOpen")<
   }
 }
 
+const moreSlots = "raise `size`, send less, or find out why answers are slow"
+
+const saturationAdvice = {
+  maxWaiting: moreSlots,
+  acquireTimeout: moreSlots,
+  maxHosts: "raise `maxHosts`, or use a pool for each upstream",
+  bulkhead: "raise the bulkhead's `maxConcurrent` or `maxWaiting`, or send less"
+}
+
 /**
- * The pool has no place for the request: its waiting line is full (`maxWaiting`), the request waited too long for a
- * slot (`acquireTimeout`), or too many hosts are busy at once (`maxHosts`).
+ * There is no place for the request: the waiting line is full (`maxWaiting`), the request waited too long for a slot
+ * (`acquireTimeout`), too many hosts are busy at once (`maxHosts`), or the bulkhead and its line are full (`bulkhead`).
  *
  * @category errors
  * @since 0.1.0
  */
 export class PoolSaturated extends Data.TaggedError("PoolSaturated")<
   Fields & {
-    readonly reason: "maxWaiting" | "acquireTimeout" | "maxHosts"
+    readonly reason: keyof typeof saturationAdvice
     readonly limit: number
     readonly waiting: number
   }
@@ -234,10 +252,7 @@ export class PoolSaturated extends Data.TaggedError("PoolSaturated")<
   readonly [TypeId] = TypeId
   override get message(): string {
     const limit = this.reason === "acquireTimeout" ? `${this.limit} ms` : String(this.limit)
-    const advice =
-      this.reason === "maxHosts"
-        ? "raise `maxHosts`, or use a pool for each upstream"
-        : "raise `size`, send less, or find out why answers are slow"
+    const advice = saturationAdvice[this.reason]
     return `No slot: ${this.reason} of ${limit} reached with ${this.waiting} requests waiting. ${show(this.request)}: ${advice}`
   }
 }
@@ -406,3 +421,14 @@ export const toHttpClientError = (
  */
 export const fromHttpClientError = (error: HttpClientError.HttpClientError): Option.Option<PoolError> =>
   isPoolError(error.cause) ? Option.some(error.cause) : Option.none()
+
+/**
+ * The `PoolError` that an error of unknown kind is, or that it was folded from.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const find = (error: unknown): PoolError | undefined => {
+  if (isPoolError(error)) return error
+  return HttpClientError.isHttpClientError(error) && isPoolError(error.cause) ? error.cause : undefined
+}

@@ -6,7 +6,7 @@
  * allocated but the deadline itself. The timer is left to run when its deadline is disarmed (nearly always) and looks at
  * the then first one when it fires.
  */
-import type { Timers } from "../Connector.ts"
+import type { Timers } from "../Timers.ts"
 import { Line, type Member } from "./line.ts"
 
 export interface Expiring<K> {

@@ -6,7 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { Timers } from "../Connector.ts"
+import type { Timers } from "../Timers.ts"
 
 /** setTimeout fires at once when its delay does not fit in 31 bits. */
 const maxDelay = 0x7fff_ffff

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { Line, type Member } from "../../../src/client/internal/line.ts"
+import { Line, type Member } from "../../../src/model/internal/line.ts"
 
 class Person implements Member<Person> {
   previous: Person | undefined = undefined

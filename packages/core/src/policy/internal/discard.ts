@@ -1,0 +1,33 @@
+/** Responses that nobody will read. */
+import * as Effect from "effect/Effect"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import { hasProperty } from "effect/Predicate"
+import * as Stream from "effect/Stream"
+import type { Outcome } from "../Policy.ts"
+import { isResponse } from "./passage.ts"
+
+/** What is read of a body only to keep its connection, in bytes. */
+const drainSize = 64 * 1024
+
+/** How long that may take. */
+const drainTime = "1 second"
+
+/** The response of an outcome, or the one that its error holds. */
+export const responseOf = (outcome: Outcome): HttpClientResponse | undefined => {
+  const holder = outcome._tag === "Failure" ? outcome.error : outcome
+  return hasProperty(holder, "response") && isResponse(holder.response) ? holder.response : undefined
+}
+
+/** Aborts a response at once: to open its body and to leave it does that. */
+export const abort = (response: HttpClientResponse): Effect.Effect<void> =>
+  Effect.suspend(() => Stream.toPull(response.stream)).pipe(Effect.scoped, Effect.exit, Effect.asVoid)
+
+/** Reads a body of up to 64 KiB, so that its connection can be used again; aborts one that is longer, or slow. */
+export const drain = (response: HttpClientResponse): Effect.Effect<void> => {
+  if (Number(response.headers["content-length"] ?? 0) > drainSize) return abort(response)
+  return Effect.suspend(() => {
+    let read = 0
+    const some = Stream.takeUntil(response.stream, (chunk) => (read += chunk.byteLength) > drainSize)
+    return Effect.timeoutOption(Stream.runDrain(some), drainTime)
+  }).pipe(Effect.exit, Effect.asVoid)
+}
