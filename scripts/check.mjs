@@ -106,7 +106,8 @@ const docs = () => {
 const directions = {
   model: [],
   policy: ["model"],
-  client: ["model", "policy"]
+  client: ["model", "policy"],
+  testing: ["model", "policy", "client"]
 }
 
 const layers = () => {
@@ -161,7 +162,7 @@ const checks = [
   { name: "packages", says: "publint and attw on the packed tarballs", after: "types", run: published },
   { name: "changesets", says: "changesets parse and are there", run: changesets },
   { name: "docs", says: "generated docs are fresh", run: docs },
-  { name: "layers", says: "client → policy → model inside core", run: layers },
+  { name: "layers", says: "testing → client → policy → model inside core", run: layers },
   { name: "hygiene", says: "no machine paths, no registry hosts", run: hygiene }
 ]
 

@@ -25,8 +25,8 @@ import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import type * as Stream from "effect/Stream"
-import { FunctionTransport } from "./internal/functionTransport.ts"
-import type { ConnectPhase } from "../model/PoolError.ts"
+import { answering, FunctionTransport } from "./internal/functionTransport.ts"
+import type { ConnectPhase, PoolError, RequestInfo } from "../model/PoolError.ts"
 import type { Timers } from "../model/Timers.ts"
 import type { ConnectionOptions } from "./PoolConfig.ts"
 
@@ -91,7 +91,7 @@ export type { Timers } from "../model/Timers.ts"
  * @since 0.1.0
  */
 export const layerFunction = <E>(respond: Respond<E>): Layer.Layer<Connector> =>
-  Layer.succeed(Connector, { open: (target) => new FunctionTransport(target, respond) })
+  Layer.succeed(Connector, { open: (target) => new FunctionTransport(target, answering(respond)) })
 
 /**
  * Where a transport leads, and for whom.
@@ -146,7 +146,8 @@ export interface Transport {
 /**
  * What a transport's failure means. The exchange turns it into a `PoolError`.
  *
- * `Broken` is a connection that was made and then lost: only that may be a stale keep-alive connection.
+ * `Broken` is a connection that was made and then lost: only that may be a stale keep-alive connection. `Given` is the
+ * error itself, from a transport that plays more than a connection, as test doubles do.
  *
  * @category models
  * @since 0.1.0
@@ -168,6 +169,10 @@ export type Failure =
   | { readonly _tag: "Broken"; readonly cause: unknown }
   | { readonly _tag: "Protocol"; readonly reason: string; readonly cause: unknown }
   | { readonly _tag: "Rejected"; readonly reason: string; readonly cause: unknown }
+  | {
+      readonly _tag: "Given"
+      readonly error: (at: { readonly request: RequestInfo; readonly attempts: number }) => PoolError
+    }
 
 /**
  * What a transport may do to a request under way.

@@ -353,8 +353,12 @@ export type PoolError =
  */
 export const isPoolError = (u: unknown): u is PoolError => hasProperty(u, TypeId)
 
-/** Query parameters whose values are secret more often than not, beside those that Effect redacts. */
-const secretNames =
+/**
+ * Query parameters whose values are secret more often than not, beside those that Effect redacts.
+ *
+ * @internal
+ */
+export const secretNames =
   /token|secret|passw|pwd|api[-_]?key|access[-_]?key|private[-_]?key|^key$|credential|signature|^sig$|^auth|jwt|session|^code$|assertion/i
 
 /**

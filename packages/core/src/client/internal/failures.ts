@@ -80,5 +80,7 @@ export const toPoolError = (failure: Failure, at: Progress): PoolError.PoolError
       return new PoolError.DecodeError({ request, attempts, reason: failure.reason, cause: failure.cause })
     case "Rejected":
       return new PoolError.InvalidRequest({ request, attempts, reason: failure.reason, cause: failure.cause })
+    case "Given":
+      return failure.error({ request, attempts })
   }
 }

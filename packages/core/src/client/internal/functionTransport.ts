@@ -1,5 +1,5 @@
 /**
- * A transport without a socket: a function from request to response, in the place of a connection.
+ * A transport without a socket: a function from what is sent to a reply, in the place of a connection.
  *
  * It plays a connection's life, so that a pool can be tested on it: the first request of a slot "connects", `retire` and
  * a failure of the kind `Broken`, `Connect` or `ConnectTimeout` "disconnect", and so does an abort.
@@ -17,15 +17,35 @@ import * as Stream from "effect/Stream"
 import type { Control, Exchange, Failure, RawHeaders, Respond, Target, Transport } from "../Connector.ts"
 import { TransportError } from "./transportError.ts"
 
-export class FunctionTransport<E> implements Transport {
+/** A response, as a transport hands it to an exchange. */
+export interface Reply {
+  readonly status: number
+  readonly headers: RawHeaders
+  readonly body: Stream.Stream<Uint8Array, unknown>
+}
+
+/** May throw, and fail with a `TransportError` or anything else: that plays a connection that broke. */
+export type Answering = (exchange: Exchange, target: Target) => Effect.Effect<Reply, unknown>
+
+/** The answers of a plain function. */
+export const answering =
+  <E>(respond: Respond<E>): Answering =>
+  (exchange, target) =>
+    Effect.map(respond(requestOf(exchange, target), { slot: target.slot, origin: target.origin }), (response) => ({
+      status: response.status,
+      headers: rawHeaders(response),
+      body: bodyOf(response)
+    }))
+
+export class FunctionTransport implements Transport {
   private readonly target: Target
-  private readonly respond: Respond<E>
+  private readonly answer: Answering
   private connected = false
   private running: Fiber.Fiber<void> | undefined = undefined
 
-  constructor(target: Target, respond: Respond<E>) {
+  constructor(target: Target, answer: Answering) {
     this.target = target
-    this.respond = respond
+    this.answer = answer
   }
 
   send(exchange: Exchange): void {
@@ -71,13 +91,12 @@ export class FunctionTransport<E> implements Transport {
       }
       exchange.onRequestStart(control)
       exchange.onRequestSent()
-      const { origin, slot } = this.target
       // A function that throws is one that broke.
-      return Effect.suspend(() => this.respond(requestOf(exchange, this.target), { slot, origin })).pipe(
-        Effect.flatMap((response) => {
+      return Effect.suspend(() => this.answer(exchange, this.target)).pipe(
+        Effect.flatMap(({ body, headers, status }) => {
           exchange.onResponseStarted()
-          exchange.onResponseStart(control, response.status, rawHeaders(response))
-          return Stream.runForEachArray(bodyOf(response), (chunks) =>
+          exchange.onResponseStart(control, status, headers)
+          return Stream.runForEachArray(body, (chunks) =>
             Effect.andThen(
               open.await,
               Effect.sync(() => chunks.forEach((chunk) => exchange.onResponseData(control, chunk)))
