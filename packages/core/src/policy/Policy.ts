@@ -71,6 +71,11 @@ export interface Attempt {
   readonly number: number
   /** It has passed all gates; before that, no gate needs to think of the server. */
   readonly sent: boolean
+  /**
+   * Where a gate may leave what it must know at `settle`, so that a map is not needed. There is one for all gates: who
+   * finds it taken leaves it alone.
+   */
+  mark?: unknown
 }
 
 /**

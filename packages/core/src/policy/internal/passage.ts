@@ -17,6 +17,7 @@ export class Passage<out E> implements Attempt {
   request: HttpClientRequest.HttpClientRequest
   readonly number: number
   sent = false
+  mark: unknown = undefined
   private readonly gates: ReadonlyArray<Gate<E>>
   /** What stands for the request in errors when there is none. */
   private readonly name: string | undefined
