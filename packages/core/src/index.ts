@@ -1,5 +1,6 @@
 export * as Connector from "./client/Connector.ts"
 export * as ConfigError from "./model/ConfigError.ts"
+export * as EventStream from "./client/EventStream.ts"
 export * as Host from "./client/Host.ts"
 export * as Pool from "./client/Pool.ts"
 export * as PoolConfig from "./client/PoolConfig.ts"
