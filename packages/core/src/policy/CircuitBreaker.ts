@@ -22,10 +22,9 @@
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import type * as Schedule from "effect/Schedule"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import type { ConfigError } from "../model/ConfigError.ts"
 import { check } from "../model/internal/check.ts"
 import * as Timers from "../model/internal/timers.ts"
@@ -33,6 +32,7 @@ import type { CircuitOpen } from "../model/PoolError.ts"
 import { Circuit, type Deps } from "./internal/circuit.ts"
 import { fields, type Resolved, resolve, rules } from "./internal/circuitBreakerOptions.ts"
 import { verdictOf } from "./internal/circuitVerdict.ts"
+import { Listeners } from "./internal/listeners.ts"
 import { fromGates, type Gate, type Outcome, type Policy } from "./Policy.ts"
 
 /**
@@ -222,33 +222,23 @@ export interface Gates {
   readonly early: Gate<CircuitOpen>
 }
 
-/** How many changes a slow listener may be behind. */
-const buffer = 64
-
 /** @internal */
 export const makeUnsafe = (options: Resolved, deps: Deps): CircuitBreaker & Gates => {
-  const listeners = new Set<Queue.Enqueue<Change>>()
+  const listeners = new Listeners<Change>()
   const circuit = new Circuit(options, {
     ...deps,
     onChange: (change) => {
-      // A queue wakes its reader in a task of its own, never within the attempt that changed the state.
-      for (const listener of listeners) Queue.offerUnsafe(listener, change)
+      listeners.tell(change)
       deps.onChange?.(change)
     }
   })
-  const listen = (queue: Queue.Enqueue<Change>) =>
-    Effect.acquireRelease(
-      Effect.sync(() => listeners.add(queue)),
-      () => Effect.sync(() => listeners.delete(queue))
-    )
-  const snapshot = (): Snapshot => ({ state: circuit.view, opened: circuit.opened, rejected: circuit.rejected })
   return {
     ...fromGates<CircuitOpen>([circuit]),
     gate: circuit,
     early: circuit.early,
-    snapshot,
+    snapshot: () => ({ state: circuit.view, opened: circuit.opened, rejected: circuit.rejected }),
     state: Effect.sync(() => circuit.view),
-    changes: Stream.callback<Change>(listen, { bufferSize: buffer, strategy: "sliding" }),
+    changes: listeners.stream,
     isolate: Effect.sync(() => circuit.isolate()),
     close: Effect.sync(() => circuit.close()),
     reset: Effect.sync(() => circuit.reset())
