@@ -20,8 +20,8 @@ export interface Backoff {
  */
 export const delayOf = (self: Backoff, retries: number, previous: number, random: () => number): number => {
   const { initialDelay, maxDelay } = self
-  // Finite, or a jitter of nothing would be 0 × Infinity.
-  const exponential = Math.min(initialDelay * self.multiplier ** retries, Number.MAX_SAFE_INTEGER)
+  // Finite, or no delay would become 0 × Infinity.
+  const exponential = initialDelay * Math.min(self.multiplier ** retries, Number.MAX_SAFE_INTEGER)
   const capped = Math.min(exponential, maxDelay)
   switch (self.jitter) {
     case "none":
