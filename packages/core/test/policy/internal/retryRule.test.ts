@@ -191,7 +191,7 @@ describe("next", () => {
   describe("a deadline", () => {
     it.effect("that the wait would pass ends the call at once", () =>
       Effect.gen(function* () {
-        const deadline = { _tag: "Exhausted", reason: "deadline", retries: 0 }
+        const deadline: Retry.Decision = { _tag: "Exhausted", reason: "deadline", retries: 0 }
         assert.deepStrictEqual(yield* first(make(), answered(503), 999), deadline)
         assert.deepStrictEqual(yield* first(make(), answered(503, { "retry-after": "30" }), 29_999), deadline)
       })
