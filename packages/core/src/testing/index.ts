@@ -1,0 +1,1 @@
+export * as MockPool from "./MockPool.ts"
