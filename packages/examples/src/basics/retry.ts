@@ -25,7 +25,7 @@ const program = Effect.gen(function* () {
     initialDelay: "50 millis",
     onRetry: ({ attempt, cause, delay }) =>
       Console.log(
-        `  attempt ${attempt}: ${cause._tag === "Response" ? cause.response.status : cause.error},`,
+        `  attempt ${attempt}: ${cause._tag === "Response" ? cause.response.status : String(cause.error)},`,
         `again in ${Math.round(Duration.toMillis(delay))} ms`
       )
   })
