@@ -106,7 +106,8 @@ const docs = () => {
 const directions = {
   model: [],
   policy: ["model"],
-  client: ["model", "policy"],
+  observe: ["model"],
+  client: ["model", "policy", "observe"],
   testing: ["model", "policy", "client"]
 }
 

@@ -18,8 +18,8 @@ const table = (head, rows) =>
 const optionsPage = () => {
   const options = rows.map(({ env, field, name }) => [
     code(name),
-    code(`HTTP_CLIENT_${env}`),
-    code(field.defaultText),
+    field.unit === "code" ? "" : code(`HTTP_CLIENT_${env}`),
+    code(field.defaultText.replaceAll("`", "")),
     field.unit,
     field.description
   ])
@@ -48,6 +48,7 @@ ${table(["Option", "Environment", "Default", "Unit", "Meaning"], options)}
 - **boolean**: as text \`true\`, \`yes\`, \`on\`, \`1\` and \`false\`, \`no\`, \`off\`, \`0\`.
 - **headers**, **group**, **group by origin**: an object; in the environment as JSON, for example
   \`HTTP_CLIENT_HEADERS={"x-team":"blue"}\`.
+- **code**: functions and other values that only code can give.
 - **PEM**: the text itself, not the name of a file; \`\\n\` in it stands for a line break.
 
 ## Single hosts

@@ -33,6 +33,7 @@ import { Connector } from "./Connector.ts"
 import type { HostStats } from "./Host.ts"
 import * as Announcer from "./internal/announcer.ts"
 import * as Clients from "./internal/clients.ts"
+import { invalid } from "./internal/failures.ts"
 import { PoolState } from "./internal/state.ts"
 import * as PoolConfig from "./PoolConfig.ts"
 import { fromHttpClientError, type PoolError } from "../model/PoolError.ts"
@@ -80,7 +81,7 @@ export interface Pool {
  * @category models
  * @since 0.1.0
  */
-export interface PoolStats extends Omit<HostStats, "origin"> {
+export interface PoolStats extends Omit<HostStats, "origin" | "tokens" | "circuit"> {
   readonly name: string
   readonly size: number
   readonly hosts: number
@@ -241,7 +242,7 @@ const stream = (state: PoolState): Pool["stream"] => {
     Stream.unwrap(
       Effect.map(run(request), (response: HttpClientResponse) =>
         Stream.mapError(response.stream, (error) =>
-          Option.getOrElse(fromHttpClientError(error), () => Clients.invalid(request, error.message, error))
+          Option.getOrElse(fromHttpClientError(error), () => invalid(request, error.message, error))
         )
       )
     )

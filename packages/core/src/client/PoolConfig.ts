@@ -19,6 +19,18 @@ import { parseOrigin } from "../model/internal/httpField.ts"
 import { fields } from "./internal/options.ts"
 import * as OptionSource from "./internal/optionSource.ts"
 import { check, checkHost, type CheckedHost } from "./internal/optionRules.ts"
+import * as Auth from "../policy/Auth.ts"
+import type * as Bulkhead from "../policy/Bulkhead.ts"
+import type * as CircuitBreaker from "../policy/CircuitBreaker.ts"
+import type * as Hedge from "../policy/Hedge.ts"
+import * as BulkheadOptions from "../policy/internal/bulkheadOptions.ts"
+import * as CircuitBreakerOptions from "../policy/internal/circuitBreakerOptions.ts"
+import * as HedgeOptions from "../policy/internal/hedgeOptions.ts"
+import * as RateLimitOptions from "../policy/internal/rateLimitOptions.ts"
+import * as RetryOptions from "../policy/internal/retryOptions.ts"
+import type { Middleware } from "../policy/Middleware.ts"
+import type * as RateLimit from "../policy/RateLimit.ts"
+import type * as Retry from "../policy/Retry.ts"
 import type { Selection } from "./Selection.ts"
 export { ConfigError } from "../model/ConfigError.ts"
 
@@ -58,6 +70,18 @@ export interface HostConfig {
   readonly attemptTimeout?: Duration.Input | undefined
   /** Everything: waiting, all attempts, the body. Default: the pool's. */
   readonly requestTimeout?: Duration.Input | undefined
+  /** Sends again what failed, when that is safe; `true`: with its defaults. Default: the pool's. */
+  readonly retry?: Retry.Options | boolean | undefined
+  /** Sends a second attempt beside a slow first one. Default: the pool's. */
+  readonly hedge?: Hedge.Options | boolean | undefined
+  /** Credentials for every attempt. Default: the pool's, for its base origin. */
+  readonly auth?: Auth.Input | undefined
+  /** How many attempts the host gets in a time. Default: the pool's. */
+  readonly rateLimit?: RateLimit.Options | false | undefined
+  /** Refuses at once while the host fails. Default: the pool's. */
+  readonly circuitBreaker?: CircuitBreaker.Options | boolean | undefined
+  /** How many attempts the host gets at a time. Default: the pool's. */
+  readonly bulkhead?: Bulkhead.Options | false | undefined
 }
 
 /**
@@ -73,6 +97,19 @@ export interface EjectionOptions {
   readonly base?: Duration.Input | undefined
   /** The longest ejection. Default: 60 s. */
   readonly max?: Duration.Input | undefined
+}
+
+/**
+ * What is made known of requests.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ObserveOptions {
+  /** Durations by method and status, and all that Effect's metrics show of a pool. Default: true. */
+  readonly metrics?: boolean | undefined
+  /** Spans, and trace context sent on; `auto`: when a tracer other than Effect's own is installed. Default: auto. */
+  readonly spans?: "auto" | "on" | "off" | undefined
 }
 
 /**
@@ -112,6 +149,25 @@ export interface Options {
   readonly attemptTimeout?: Duration.Input | undefined
   /** Everything: waiting, all attempts, the body. Default: 120 s. */
   readonly requestTimeout?: Duration.Input | undefined
+  /**
+   * Sends again what failed, when that is safe; `true`: with its defaults. This and the other policies: each host has its
+   * own. Default: none.
+   */
+  readonly retry?: Retry.Options | boolean | undefined
+  /** Sends a second attempt beside a slow first one. Default: none. */
+  readonly hedge?: Hedge.Options | boolean | undefined
+  /** Credentials for every attempt; with `baseUrl` only for the base origin. Default: none. */
+  readonly auth?: Auth.Input | undefined
+  /** How many attempts a host gets in a time. Default: none. */
+  readonly rateLimit?: RateLimit.Options | false | undefined
+  /** Refuses at once while a host fails; `true`: with its defaults. Default: none. */
+  readonly circuitBreaker?: CircuitBreaker.Options | boolean | undefined
+  /** How many attempts a host gets at a time. Default: none. */
+  readonly bulkhead?: Bulkhead.Options | false | undefined
+  /** Functions around every request, outermost first. Default: none. */
+  readonly middleware?: ReadonlyArray<Middleware> | undefined
+  /** What is made known of requests: metrics, and spans when a tracer is installed; `false`: nothing. Default: all. */
+  readonly observe?: ObserveOptions | boolean | undefined
   /** Waiting for a free slot. Default: 30 s. */
   readonly acquireTimeout?: Duration.Input | undefined
   /** What running requests get when the pool's scope closes; 0 cuts them at once. Default: 10 s. */
@@ -190,6 +246,8 @@ export interface PoolConfig {
   readonly maxDecompressedSize: number
   readonly connection: ConnectionOptions
   readonly failOnStatus: boolean
+  readonly middleware: ReadonlyArray<Middleware>
+  readonly observe: { readonly metrics: boolean; readonly spans: "auto" | "on" | "off" }
   /** What holds for a host that has no settings of its own. */
   readonly host: ResolvedHost
   /** By origin. With a `baseUrl`, its origin is always in it. */
@@ -209,6 +267,12 @@ export interface ResolvedHost {
   readonly bodyIdleTimeout: number
   readonly attemptTimeout: number
   readonly requestTimeout: number
+  readonly retry: RetryOptions.Resolved | undefined
+  readonly hedge: HedgeOptions.Resolved | undefined
+  readonly auth: Auth.Auth | undefined
+  readonly rateLimit: RateLimitOptions.Resolved | undefined
+  readonly circuitBreaker: CircuitBreakerOptions.Resolved | undefined
+  readonly bulkhead: BulkheadOptions.Resolved | undefined
 }
 
 const failIfAny = (problems: ReadonlyArray<Problem>): Effect.Effect<void, ConfigError> =>
@@ -223,16 +287,35 @@ const over = (base: ResolvedHost, host: CheckedHost): ResolvedHost => {
     responseHeaderTimeout: host.responseHeaderTimeout ?? base.responseHeaderTimeout,
     bodyIdleTimeout: host.bodyIdleTimeout ?? base.bodyIdleTimeout,
     attemptTimeout: host.attemptTimeout ?? base.attemptTimeout,
-    requestTimeout: host.requestTimeout ?? base.requestTimeout
+    requestTimeout: host.requestTimeout ?? base.requestTimeout,
+    retry: policy(base.retry, host.retry, RetryOptions.resolve),
+    hedge: policy(base.hedge, host.hedge, HedgeOptions.resolve),
+    auth: host.auth === undefined ? base.auth : Auth.from(host.auth),
+    rateLimit: policy(base.rateLimit, host.rateLimit, RateLimitOptions.resolve),
+    circuitBreaker: policy(base.circuitBreaker, host.circuitBreaker, CircuitBreakerOptions.resolve),
+    bulkhead: policy(base.bulkhead, host.bulkhead, BulkheadOptions.resolve)
   }
 }
+
+/** What is given replaces the whole policy. */
+const policy = <Given, Resolved>(
+  base: Resolved | undefined,
+  given: Given | false | undefined,
+  resolve: (given: Given) => Resolved
+): Resolved | undefined => (given === undefined ? base : given === false ? undefined : resolve(given))
 
 const defaultHost: ResolvedHost = {
   headers: [],
   responseHeaderTimeout: fields.responseHeaderTimeout.default,
   bodyIdleTimeout: fields.bodyIdleTimeout.default,
   attemptTimeout: fields.attemptTimeout.default,
-  requestTimeout: fields.requestTimeout.default
+  requestTimeout: fields.requestTimeout.default,
+  retry: undefined,
+  hedge: undefined,
+  auth: undefined,
+  rateLimit: undefined,
+  circuitBreaker: undefined,
+  bulkhead: undefined
 }
 
 /**
@@ -251,7 +334,7 @@ export const resolve = Effect.fnUntraced(function* (options: Options): Effect.fn
   yield* failIfAny(problems)
 
   const everywhere = over(defaultHost, given)
-  const host = given.baseUrl === undefined ? everywhere : { ...everywhere, headers: [] }
+  const host = given.baseUrl === undefined ? everywhere : { ...everywhere, headers: [], auth: undefined }
   const hosts = new Map<string, ResolvedHost>()
   if (given.baseUrl !== undefined) hosts.set(given.baseUrl.origin, everywhere)
   for (const [origin, settings] of Object.entries(given.hosts ?? {})) {
@@ -282,6 +365,14 @@ export const resolve = Effect.fnUntraced(function* (options: Options): Effect.fn
     decompress: given.decompress ?? fields.decompress.default,
     maxDecompressedSize: given.maxDecompressedSize ?? fields.maxDecompressedSize.default,
     failOnStatus: given.failOnStatus ?? fields.failOnStatus.default,
+    middleware: given.middleware ?? [],
+    observe:
+      given.observe === false
+        ? { metrics: false, spans: "off" }
+        : {
+            metrics: given.observe?.metrics ?? fields.observe.fields.metrics.default,
+            spans: given.observe?.spans ?? fields.observe.fields.spans.default
+          },
     connection: {
       dialTimeout: given.dialTimeout ?? fields.dialTimeout.default,
       tlsTimeout: given.tlsTimeout ?? fields.tlsTimeout.default,

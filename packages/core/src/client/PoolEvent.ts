@@ -6,6 +6,9 @@
  */
 
 import type { ConnectPhase } from "../model/PoolError.ts"
+import type { State } from "../policy/CircuitBreaker.ts"
+
+type CircuitState = State["_tag"]
 
 interface OfSlot {
   readonly origin: string
@@ -22,6 +25,10 @@ interface OfSlot {
  * - `SlotEjected`, `SlotRestored`: a slot that fails to connect rests for `millis`, and is back.
  * - `BodyAbandoned`: the garbage collector found a response whose body nobody had read.
  * - `Saturated`: a request found no place, or its time was up while it waited for one; at most one a second.
+ * - `Retry`: a try has failed and there will be another after `millis`; `Hedged`: there is a second one beside the first,
+ *   which has taken `millis`.
+ * - `Circuit`: the circuit of a host went from one state to another.
+ * - `Paused`: the server asked for a pause, and the rate limit keeps it.
  * - `HostAdded`, `HostEvicted`: an origin was seen for the first time; an idle one made room.
  * - `Closing`, `Closed`: the pool's scope ends; `aborted` requests did not finish within `drainTimeout`.
  *
@@ -43,6 +50,10 @@ export type PoolEvent =
   | (OfSlot & { readonly _tag: "SlotRestored" })
   | (OfSlot & { readonly _tag: "BodyAbandoned" })
   | { readonly _tag: "Saturated"; readonly origin: string; readonly reason: string }
+  | { readonly _tag: "Retry"; readonly origin: string; readonly attempt: number; readonly millis: number }
+  | { readonly _tag: "Hedged"; readonly origin: string; readonly millis: number }
+  | { readonly _tag: "Circuit"; readonly origin: string; readonly from: CircuitState; readonly to: CircuitState }
+  | { readonly _tag: "Paused"; readonly origin: string; readonly millis: number }
   | { readonly _tag: "HostAdded"; readonly origin: string }
   | { readonly _tag: "HostEvicted"; readonly origin: string }
   | { readonly _tag: "Closing"; readonly active: number }

@@ -5,10 +5,14 @@ import type { HostStats } from "../../src/client/Host.ts"
 import { onWire, start, turn } from "../fixtures/pools.ts"
 import { Wire } from "../fixtures/wire.ts"
 
-const none: Omit<HostStats, "origin"> = {
+const none: Omit<HostStats, "origin" | "latency"> = {
   requests: 0,
   responses: 0,
+  successes: 0,
   failures: 0,
+  failuresBy: {},
+  retries: 0,
+  hedges: 0,
   active: 0,
   waiting: 0,
   timeouts: 0,
@@ -20,7 +24,13 @@ const none: Omit<HostStats, "origin"> = {
   connectionsFailed: 0,
   connectionsOpened: 0,
   connectionsClosed: 0,
-  connectionsOpen: 0
+  connectionsClosedBy: {},
+  connectionsOpen: 0,
+  connectionsActive: 0,
+  connectionsIdle: 0,
+  reuse: 0,
+  tokens: undefined,
+  circuit: undefined
 }
 
 describe("Host", () => {
@@ -47,8 +57,11 @@ describe("Host", () => {
         saturated: 1,
         active: 2,
         waiting: 1,
+        failuresBy: { PoolSaturated: 1 },
         connectionsOpened: 2,
-        connectionsOpen: 2
+        connectionsOpen: 2,
+        connectionsActive: 2,
+        latency: undefined
       })
 
       yield* Fiber.interrupt(waiting)
@@ -62,12 +75,17 @@ describe("Host", () => {
         origin: "http://test.local",
         requests: 4,
         responses: 1,
+        successes: 1,
         failures: 2,
+        failuresBy: { PoolSaturated: 1, TimeoutError: 1 },
         saturated: 1,
         timeouts: 1,
         connectionsOpened: 2,
         connectionsClosed: 1,
-        connectionsOpen: 1
+        connectionsClosedBy: { aborted: 1 },
+        connectionsOpen: 1,
+        connectionsIdle: 1,
+        latency: { count: 1, mean: 0, p50: 0, p90: 0, p99: 0, max: 0 }
       })
     })
   )
@@ -103,19 +121,25 @@ describe("Host", () => {
       for (const origin of ["http://a.test", "http://b.test", "http://a.test", "http://c.test"]) {
         yield* Effect.exit(pool.client.get(origin))
       }
+      const { circuit: _circuit, tokens: _tokens, ...counts } = none
       assert.deepStrictEqual(yield* pool.stats, {
-        ...none,
+        ...counts,
         name: "sum",
         size: 4,
         hosts: 3,
         requests: 4,
         responses: 2,
+        successes: 2,
         failures: 2,
+        failuresBy: { ConnectError: 2 },
         ejections: 2,
         ejected: 2,
         connectionsFailed: 2,
         connectionsOpened: 2,
-        connectionsOpen: 2
+        connectionsOpen: 2,
+        connectionsIdle: 2,
+        reuse: 0.5,
+        latency: { count: 2, mean: 0, p50: 0, p90: 0, p99: 0, max: 0 }
       })
     })
   )

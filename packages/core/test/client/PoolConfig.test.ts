@@ -33,6 +33,15 @@ const fromEnv = (env: Record<string, string>) =>
 const fromYaml = (text: string) =>
   PoolConfig.fromConfig().pipe(withProvider(ConfigProvider.fromUnknown(Yaml.parse(text))))
 
+const noPolicies = {
+  retry: undefined,
+  hedge: undefined,
+  auth: undefined,
+  rateLimit: undefined,
+  circuitBreaker: undefined,
+  bulkhead: undefined
+}
+
 describe("PoolConfig", () => {
   describe("defaults", () => {
     it.effect("are those of the design", () =>
@@ -42,7 +51,8 @@ describe("PoolConfig", () => {
           responseHeaderTimeout: 60_000,
           bodyIdleTimeout: 60_000,
           attemptTimeout: Infinity,
-          requestTimeout: 120_000
+          requestTimeout: 120_000,
+          ...noPolicies
         }
         assert.deepStrictEqual(yield* PoolConfig.resolve({}), {
           name: "default",
@@ -60,6 +70,8 @@ describe("PoolConfig", () => {
           decompress: true,
           maxDecompressedSize: 134_217_728,
           failOnStatus: false,
+          middleware: [],
+          observe: { metrics: true, spans: "auto" },
           connection: {
             dialTimeout: 5_000,
             tlsTimeout: 10_000,
@@ -340,7 +352,8 @@ describe("PoolConfig", () => {
                 responseHeaderTimeout: 60_000,
                 bodyIdleTimeout: 5,
                 attemptTimeout: 6,
-                requestTimeout: 1_000
+                requestTimeout: 1_000,
+                ...noPolicies
               }
             ]
           ])

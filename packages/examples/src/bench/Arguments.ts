@@ -19,9 +19,9 @@ const standard: Plan = { rounds: 15, seconds: 0.5, warmUp: 1.5, leadIn: 0.1, mem
 
 const quick: Plan = { rounds: 1, seconds: 0.2, warmUp: 0.3, leadIn: 0.05, memorySamples: 1, isolated: false }
 
-export const usage = `The benchmark: Millrace's bare pool beside its peers, on loopback.
+export const usage = `The benchmark: Millrace, bare and with its policies, beside its peers, on loopback.
 
-  npm run bench                     everything (about 4 minutes)
+  npm run bench                     everything (about 6 minutes)
   npm run bench -- --only get-64    one scenario
 
   --only PATTERN    the scenarios and rows whose name matches (a regular expression)

@@ -14,7 +14,8 @@ import * as Child from "./Child.ts"
 import { reference } from "./contenders/index.ts"
 import type { LoadArguments, LoadResult, LoadTurn } from "./load.ts"
 import type { MemoryArguments, MemoryResult } from "./memory.ts"
-import type { MemoryRow, Scenario } from "./Scenario.ts"
+import type { PolicyArguments, PolicyResult } from "./policies.ts"
+import type { MemoryRow, PolicyRow, Scenario } from "./Scenario.ts"
 import { median, ratios, summary, type Summary } from "./Statistics.ts"
 
 /** How long and how often. Seconds. */
@@ -37,7 +38,10 @@ export interface Server {
 export interface Row {
   readonly contender: string
   readonly perSecond: Summary
+  /** To the reference's, round by round. */
   readonly ratio: Summary
+  /** By round: for ratios to another than the reference. */
+  readonly rates: ReadonlyMap<number, number>
   /** Milliseconds, and its ratio to the reference's; `null` where requests are not timed. */
   readonly p99: Summary | null
   readonly p99Ratio: Summary | null
@@ -73,7 +77,7 @@ interface Turn extends LoadResult {
   readonly disturbance: number
 }
 
-/** Only what is judged, the first two, works in every round: the more rounds, the less does noise decide. */
+/** Only what is judged works in every round: the more rounds, the less does noise decide. */
 const peersEvery = 3
 
 /** Milliseconds that all cores have worked since the machine was started. */
@@ -113,6 +117,7 @@ const row = (contender: string, turns: ReadonlyArray<Turn>, all: ReadonlyArray<T
   return {
     contender,
     perSecond: summary(perSecond),
+    rates: new Map(turns.map((turn) => [turn.round, turn.perSecond])),
     ratio: ratios(
       perSecond,
       pick(of, (turn) => turn.perSecond)
@@ -139,7 +144,7 @@ export const measureScenario = (
     }
     for (let round = 1; round <= plan.rounds; round++) {
       for (const [place, { contender, load, turns }] of running.entries()) {
-        if (place > 1 && (round - 1) % peersEvery !== 0) continue
+        if (place >= scenario.judged && (round - 1) % peersEvery !== 0) continue
         yield* progress(`${scenario.title}: round ${round} of ${plan.rounds}, ${contender}`)
         yield* load(plan.leadIn)
         yield* server.busy
@@ -159,6 +164,16 @@ export const measureScenario = (
       disturbance: median(running.flatMap(({ turns }) => turns.map(({ disturbance }) => disturbance)))
     }
   }).pipe(Effect.scoped)
+
+/** Microseconds of processor time that the policy adds to a request. */
+export const measurePolicy = ({ id, policy }: PolicyRow, plan: Plan): Effect.Effect<number, Child.ChildError> => {
+  const args: PolicyArguments = { policy, rounds: plan.rounds }
+  return Effect.gen(function* () {
+    const child = yield* Child.start(id, new URL("./policies.ts", import.meta.url), { args: [JSON.stringify(args)] })
+    const { result } = yield* child.next<{ readonly result: PolicyResult }>()
+    return result.micros
+  }).pipe(Effect.scoped)
+}
 
 /** Bytes of heap for one of what the row counts. */
 export const measureMemory = (

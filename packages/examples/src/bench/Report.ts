@@ -39,6 +39,8 @@ const value = (check: Check, figure: number): string => {
       return figure.toFixed(2)
     case "share":
       return percent(figure, 1)
+    case "micros":
+      return `${figure.toFixed(2)} µs`
     case "bytes":
       return `${number(figure)} B`
   }
@@ -47,7 +49,7 @@ const value = (check: Check, figure: number): string => {
 const relations = { ">=": "≥", "<=": "≤", "<": "<" } as const
 
 const verdict = (check: Check): string =>
-  `  ${check.ok ? "ok   " : "BELOW"} ${check.id.padEnd(15)} ${value(check, check.value).padStart(8)} ${
+  `  ${check.ok ? "ok   " : "BELOW"} ${check.id.padEnd(21)} ${value(check, check.value).padStart(8)} ${
     relations[check.relation]
   } ${value(check, check.bound).padEnd(7)}  ${check.says}`.trimEnd()
 

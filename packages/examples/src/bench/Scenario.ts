@@ -1,12 +1,26 @@
 /** What is measured, with what, and how good it must be: the floors of the design. */
-import { contenders, millrace, reference } from "./contenders/index.ts"
+import {
+  bare,
+  cockatiel,
+  effectStack,
+  fullStack,
+  fullStackTraced,
+  got,
+  millrace,
+  reference
+} from "./contenders/index.ts"
+import { type PolicyName, policyNames } from "./Stack.ts"
 import type { WorkName } from "./Work.ts"
 
-/** A bound on a ratio to the reference (`rate`, `p99`) or on Millrace's own figure (`gc`). */
+/** A bound on a ratio to another contender (`rate`, `p99`) or on Millrace's own figure (`gc`). */
 export interface Floor {
   readonly figure: "rate" | "p99" | "gc"
   readonly relation: ">=" | "<=" | "<"
   readonly bound: number
+  /** Whose figure. Default: the bare pool's. */
+  readonly of?: string | undefined
+  /** Compared with whose. Default: the reference's. */
+  readonly to?: string | undefined
 }
 
 export interface Scenario {
@@ -16,6 +30,8 @@ export interface Scenario {
   readonly callers: number
   /** In the order of their turns; Millrace's comes right after the one it is compared with. */
   readonly contenders: ReadonlyArray<string>
+  /** How many of them, from the first, work in every round; the others in every third. */
+  readonly judged: number
   /** Times each request: for latencies, and for rates of few long requests. */
   readonly timed: boolean
   /** A turn lasts so many times as long as the others'. */
@@ -31,21 +47,62 @@ export const scenarios: ReadonlyArray<Scenario> = [
     title: "GET small JSON, 64 callers",
     work: "small",
     callers: 64,
-    contenders: contenders.map(({ name }) => name),
+    contenders: bare,
+    judged: 2,
     timed: false,
     longer: 1,
     floors: [{ figure: "rate", relation: ">=", bound: 1.4 }]
   },
   {
-    // Alone: beside others it would also collect what they leave behind.
-    id: "garbage",
-    title: "GET small JSON, 64 callers, Millrace alone",
+    id: "stack-64",
+    title: "the full stack: GET small JSON, 64 callers",
     work: "small",
     callers: 64,
-    contenders: [millrace],
+    contenders: [reference, fullStack, fullStackTraced, effectStack, cockatiel, got],
+    judged: 3,
+    timed: false,
+    longer: 1,
+    floors: [
+      { figure: "rate", relation: ">=", bound: 1.3, of: fullStack },
+      { figure: "rate", relation: ">=", bound: 1, of: fullStackTraced },
+      { figure: "rate", relation: ">=", bound: 5, of: fullStack, to: effectStack },
+      { figure: "rate", relation: ">=", bound: 2.2, of: fullStack, to: cockatiel },
+      { figure: "rate", relation: ">=", bound: 8, of: fullStack, to: got }
+    ]
+  },
+  {
+    id: "stack-512",
+    title: "the full stack: GET small JSON, 512 callers",
+    work: "small",
+    callers: 512,
+    contenders: [reference, fullStack],
+    judged: 2,
+    timed: false,
+    longer: 1,
+    floors: [{ figure: "rate", relation: ">=", bound: 1.2, of: fullStack }]
+  },
+  {
+    id: "stack-post",
+    title: "the full stack: POST 1 KiB, 64 callers",
+    work: "echo",
+    callers: 64,
+    contenders: [reference, fullStack],
+    judged: 2,
+    timed: false,
+    longer: 1,
+    floors: [{ figure: "rate", relation: ">=", bound: 1.2, of: fullStack }]
+  },
+  {
+    // Alone: beside others it would also collect what they leave behind.
+    id: "garbage",
+    title: "GET small JSON, 64 callers, the full stack alone",
+    work: "small",
+    callers: 64,
+    contenders: [fullStack],
+    judged: 1,
     timed: false,
     longer: 2,
-    floors: [{ figure: "gc", relation: "<", bound: 0.03 }]
+    floors: [{ figure: "gc", relation: "<", bound: 0.03, of: fullStack }]
   },
   {
     id: "get-512",
@@ -53,6 +110,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
     work: "small",
     callers: 512,
     contenders: pair,
+    judged: 2,
     timed: false,
     longer: 1,
     floors: [{ figure: "rate", relation: ">=", bound: 1.2 }]
@@ -63,6 +121,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
     work: "echo",
     callers: 64,
     contenders: pair,
+    judged: 2,
     timed: false,
     longer: 1,
     floors: [{ figure: "rate", relation: ">=", bound: 1.2 }]
@@ -73,6 +132,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
     work: "small",
     callers: 1,
     contenders: pair,
+    judged: 2,
     timed: false,
     longer: 1,
     floors: [{ figure: "rate", relation: ">=", bound: 0.95 }]
@@ -83,6 +143,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
     work: "large",
     callers: 1,
     contenders: pair,
+    judged: 2,
     timed: true,
     longer: 2,
     floors: [{ figure: "rate", relation: ">=", bound: 0.92 }]
@@ -93,6 +154,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
     work: "tail",
     callers: 64,
     contenders: pair,
+    judged: 2,
     timed: true,
     longer: 3,
     floors: [
@@ -115,3 +177,18 @@ export const memoryRows: ReadonlyArray<MemoryRow> = [
   { id: "memory-idle", title: "heap per open idle connection", count: 512, bound: 8 * 1024 },
   { id: "memory-waiting", title: "heap per waiting request, its fiber included", count: 10_000, bound: 2.5 * 1024 }
 ]
+
+/** What a policy costs a request that it lets pass at once: microseconds on top of the bare pool, without sockets. */
+export interface PolicyRow {
+  readonly id: string
+  readonly title: string
+  readonly policy: PolicyName
+  readonly bound: number
+}
+
+export const policyRows: ReadonlyArray<PolicyRow> = policyNames.map((policy) => ({
+  id: `policy-${policy}`,
+  title: `own cost of ${policy}`,
+  policy,
+  bound: 1
+}))

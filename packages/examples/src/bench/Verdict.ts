@@ -1,7 +1,8 @@
 /** Holds what was measured against the floors. */
 import { millrace, reference } from "./contenders/index.ts"
 import type { Measured, Row } from "./Measure.ts"
-import type { Floor, MemoryRow, Scenario } from "./Scenario.ts"
+import type { Floor, MemoryRow, PolicyRow, Scenario } from "./Scenario.ts"
+import { median } from "./Statistics.ts"
 
 /** One floor and whether it was met. */
 export interface Check {
@@ -10,7 +11,7 @@ export interface Check {
   readonly value: number
   readonly relation: Floor["relation"]
   readonly bound: number
-  readonly unit: "ratio" | "share" | "bytes"
+  readonly unit: "ratio" | "share" | "bytes" | "micros"
   readonly ok: boolean
 }
 
@@ -25,10 +26,19 @@ const holds = (value: number, relation: Floor["relation"], bound: number): boole
   }
 }
 
-const figure = (row: Row, floor: Floor): number => {
+/** The ratio to another contender, over the rounds in which both have worked. */
+const ratioTo = (row: Row, other: Row | undefined): number =>
+  median([...row.rates].flatMap(([round, rate]) => (other?.rates.has(round) ? [rate / other.rates.get(round)!] : [])))
+
+const figure = (row: Row, floor: Floor, rows: ReadonlyArray<Row>): number => {
   switch (floor.figure) {
     case "rate":
-      return row.ratio.median
+      return floor.to === undefined
+        ? row.ratio.median
+        : ratioTo(
+            row,
+            rows.find(({ contender }) => contender === floor.to)
+          )
     case "p99":
       return row.p99Ratio?.median ?? Number.NaN
     case "gc":
@@ -36,17 +46,17 @@ const figure = (row: Row, floor: Floor): number => {
   }
 }
 
-const says: { readonly [K in Floor["figure"]]: string } = {
-  rate: `requests/s ÷ ${reference}`,
-  p99: `p99 ÷ ${reference}`,
-  gc: "share of time in garbage collection"
+const says = (floor: Floor): string => {
+  const of = floor.of === undefined || floor.figure === "gc" ? "" : `${floor.of}: `
+  if (floor.figure === "gc") return "share of time in garbage collection"
+  return `${of}${floor.figure === "rate" ? "requests/s" : "p99"} ÷ ${floor.to ?? reference}`
 }
 
-const check = (scenario: Scenario, row: Row, floor: Floor): Check => {
-  const value = figure(row, floor)
+const check = (scenario: Scenario, row: Row, floor: Floor, rows: ReadonlyArray<Row>): Check => {
+  const value = figure(row, floor, rows)
   return {
     id: floor.figure === "rate" ? scenario.id : `${scenario.id} ${floor.figure}`,
-    says: says[floor.figure],
+    says: says(floor),
     value,
     relation: floor.relation,
     bound: floor.bound,
@@ -55,10 +65,21 @@ const check = (scenario: Scenario, row: Row, floor: Floor): Check => {
   }
 }
 
-export const judge = ({ scenario, rows }: Measured): ReadonlyArray<Check> => {
-  const row = rows.find(({ contender }) => contender === millrace)
-  return row === undefined ? [] : scenario.floors.map((floor) => check(scenario, row, floor))
-}
+export const judge = ({ scenario, rows }: Measured): ReadonlyArray<Check> =>
+  scenario.floors.flatMap((floor) => {
+    const row = rows.find(({ contender }) => contender === (floor.of ?? millrace))
+    return row === undefined ? [] : [check(scenario, row, floor, rows)]
+  })
+
+export const judgePolicy = ({ id, title, bound }: PolicyRow, micros: number): Check => ({
+  id,
+  says: title,
+  value: micros,
+  relation: "<",
+  bound,
+  unit: "micros",
+  ok: holds(micros, "<", bound)
+})
 
 export const judgeMemory = ({ id, title, bound }: MemoryRow, bytes: number): Check => ({
   id,

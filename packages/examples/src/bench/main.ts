@@ -5,10 +5,10 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
 import { type Command, parse, usage } from "./Arguments.ts"
 import { machine } from "./Machine.ts"
-import { type Measured, measureMemory, measureScenario, type Progress, startServer } from "./Measure.ts"
+import { type Measured, measureMemory, measurePolicy, measureScenario, type Progress, startServer } from "./Measure.ts"
 import * as Report from "./Report.ts"
-import { memoryRows, scenarios } from "./Scenario.ts"
-import { type Check, judge, judgeMemory } from "./Verdict.ts"
+import { memoryRows, policyRows, scenarios } from "./Scenario.ts"
+import { type Check, judge, judgeMemory, judgePolicy } from "./Verdict.ts"
 
 const print = (lines: ReadonlyArray<string>): Effect.Effect<void> =>
   Effect.sync(() => process.stdout.write(`${lines.join("\n")}\n\n`))
@@ -26,8 +26,9 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
     const on = machine()
     const chosen = scenarios.filter(({ id }) => only.test(id))
     const rows = memoryRows.filter(({ id }) => only.test(id))
-    if (chosen.length + rows.length === 0) {
-      const names = [...scenarios, ...memoryRows].map(({ id }) => id)
+    const policies = policyRows.filter(({ id }) => only.test(id))
+    if (chosen.length + rows.length + policies.length === 0) {
+      const names = [...scenarios, ...policyRows, ...memoryRows].map(({ id }) => id)
       process.stderr.write(`Nothing matches. There are: ${names.join(", ")}\n`)
       return 2
     }
@@ -45,6 +46,11 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
       checks.push(...judge(result))
       yield* clear
       if (!json) yield* print(Report.scenario(result))
+    }
+    for (const row of policies) {
+      yield* progress(row.title)
+      checks.push(judgePolicy(row, yield* measurePolicy(row, plan)))
+      yield* clear
     }
     for (const row of rows) {
       yield* progress(row.title)

@@ -9,9 +9,9 @@ import { UndiciConnector } from "@millrace/node"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
+import * as FakeConnector from "./FakeConnector.ts"
 import type { MemoryRow } from "./Scenario.ts"
 import { median } from "./Statistics.ts"
-import { smallAnswer } from "./Work.ts"
 
 export interface MemoryArguments {
   readonly id: MemoryRow["id"]
@@ -45,28 +45,6 @@ const growth = <E, R>(count: number, fill: Effect.Effect<unknown, E, R>): Effect
     return held === undefined ? Number.NaN : (after - before) / count
   })
 
-/** A connector without sockets: it answers at once, or never. One transport for all, so that only the pool is measured. */
-const fake = (answers: boolean): Connector.Connector => {
-  const transport: Connector.Transport = {
-    send: (exchange) => {
-      const control = { abort: () => {}, pause: () => {}, resume: () => {} }
-      exchange.onRequestStart(control)
-      if (!answers) return
-      queueMicrotask(() => {
-        exchange.onResponseStarted()
-        exchange.onResponseStart(control, 200, { "content-length": String(smallAnswer.length) })
-        exchange.onResponseData(control, Buffer.from(smallAnswer))
-        exchange.onResponseEnd(control)
-      })
-    },
-    cancel: () => {},
-    retire: () => {},
-    close: Effect.void,
-    classify: (cause) => ({ _tag: "Broken", cause })
-  }
-  return { open: () => transport }
-}
-
 type Sample = (args: MemoryArguments) => Effect.Effect<number, unknown, Scope.Scope>
 
 const samples: { readonly [K in MemoryRow["id"]]: Sample } = {
@@ -83,7 +61,7 @@ const samples: { readonly [K in MemoryRow["id"]]: Sample } = {
         { discard: true }
       )
       return yield* growth(count, Effect.as(visits, pool))
-    }).pipe(Effect.provideService(Connector.Connector, fake(true))),
+    }).pipe(Effect.provideService(Connector.Connector, FakeConnector.make(true))),
 
   /** As many slots as requests, one after the other: each opens a connection and leaves it idle. */
   "memory-idle": ({ count, origin }) =>
@@ -116,7 +94,7 @@ const samples: { readonly [K in MemoryRow["id"]]: Sample } = {
       if (waiting !== count) return yield* Effect.die(`${waiting} requests wait instead of ${count}`)
       yield* Fiber.interruptAll([first, ...fibers])
       return bytes
-    }).pipe(Effect.provideService(Connector.Connector, fake(false)))
+    }).pipe(Effect.provideService(Connector.Connector, FakeConnector.make(false)))
 }
 
 const run = async (args: MemoryArguments): Promise<MemoryResult> => {

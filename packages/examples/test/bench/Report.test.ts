@@ -11,6 +11,7 @@ const row = (contender: string, ratio: number, timed: boolean): Row => ({
   contender,
   perSecond: flat(123_456.7),
   ratio: flat(ratio),
+  rates: new Map([[1, 1]]),
   p99: timed ? flat(12_345.6) : null,
   p99Ratio: timed ? flat(12.34) : null,
   gc: 0.123,

@@ -14,16 +14,10 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as UrlParams from "effect/http/UrlParams"
 import * as Option from "effect/Option"
-import {
-  fromHttpClientError,
-  InvalidRequest,
-  isPoolError,
-  type PoolError,
-  requestInfo,
-  toHttpClientError
-} from "../../model/PoolError.ts"
-import * as Policy from "../../policy/Policy.ts"
+import { fromHttpClientError, isPoolError, type PoolError, toHttpClientError } from "../../model/PoolError.ts"
+import { run as withMiddleware } from "../../policy/internal/onion.ts"
 import * as BaseUrl from "./baseUrl.ts"
+import { invalid } from "./failures.ts"
 import type { PoolState } from "./state.ts"
 
 /** Any slot. */
@@ -35,36 +29,30 @@ type Run = (request: HttpClientRequest.HttpClientRequest) => Effect.Effect<HttpC
 export const execute = (state: PoolState, slot: number, streaming: boolean): Run => {
   const send = (request: HttpClientRequest.HttpClientRequest, services: Context.Context<never>) =>
     Effect.callback<HttpClientResponse, PoolError>((resume) => {
-      const exchange = state.begin(request, services, resume, slot, streaming)
-      if (isPoolError(exchange)) {
-        resume(Effect.fail(exchange))
+      const running = state.begin(request, services, resume, slot, streaming)
+      if (isPoolError(running)) {
+        resume(Effect.fail(running))
         return
       }
-      return Effect.sync(() => exchange.interrupt())
+      return Effect.sync(() => running.interrupt())
     })
-  return (request) =>
+  return around(state, (request) =>
     // Only a streamed body runs effects, which need the caller's services.
-    attempt(
-      state,
-      request,
-      request.body._tag === "Stream"
-        ? Effect.withFiber((fiber) => send(request, fiber.context))
-        : send(request, state.services)
-    )
+    request.body._tag === "Stream"
+      ? Effect.withFiber((fiber) => send(request, fiber.context))
+      : send(request, state.services)
+  )
 }
 
-/** Where policies stand: around every attempt, before it asks for a slot. */
-const attempt = (
-  state: PoolState,
-  request: HttpClientRequest.HttpClientRequest,
-  send: Effect.Effect<HttpClientResponse, PoolError>
-): Effect.Effect<HttpClientResponse, PoolError> =>
-  state.gates.length === 0 ? send : Policy.through(state.gates, request, () => send)
+/** Middleware stands around the call, with all its attempts. */
+const around = (state: PoolState, run: Run): Run => {
+  const { middleware } = state.config
+  return middleware.length === 0 ? run : withMiddleware(middleware, run)
+}
 
 export const make = (state: PoolState, slot: number): HttpClient.HttpClient.With<PoolError> => {
-  const transport = transformable(state, slot)
   const slow = HttpClient.makeWith<PoolError, never, PoolError, never>(
-    Effect.flatMap((request) => Effect.mapError(transport.execute(request), (error) => unfold(error, request))),
+    Effect.flatMap(transformable(state, slot)),
     (request) => absolute(state, request)
   )
   return Object.assign(slow, { execute: execute(state, slot, false) })
@@ -72,10 +60,10 @@ export const make = (state: PoolState, slot: number): HttpClient.HttpClient.With
 
 /** The same client with the errors that Effect's libraries expect. */
 export const makeFolded = (state: PoolState): HttpClient.HttpClient => {
-  const transport = transformable(state, anySlot)
   const run = execute(state, anySlot, false)
+  const transformed = transformable(state, anySlot)
   const slow = HttpClient.makeWith<HttpClientError, never, HttpClientError, never>(
-    Effect.flatMap((request) => transport.execute(request)),
+    Effect.flatMap((request) => Effect.mapError(transformed(request), (error) => toHttpClientError(error, request))),
     (request) => Effect.mapError(absolute(state, request), (error) => toHttpClientError(error, request))
   )
   return Object.assign(slow, {
@@ -84,28 +72,25 @@ export const makeFolded = (state: PoolState): HttpClient.HttpClient => {
   })
 }
 
-const transformable = (state: PoolState, slot: number): HttpClient.HttpClient =>
-  HttpClient.make((request, _url, signal, fiber) =>
-    attempt(
-      state,
-      request,
-      Effect.callback<HttpClientResponse, PoolError>((resume) => {
-        const services = request.body._tag === "Stream" ? fiber.context : state.services
-        const exchange = state.begin(request, services, resume, slot, false)
-        if (isPoolError(exchange)) {
-          resume(Effect.fail(exchange))
-          return
-        }
-        const onAbort = () => {
-          if (exchange.response !== undefined) exchange.discard()
-          else exchange.fail(invalid(request, "its signal was aborted"))
-        }
+const transformable = (state: PoolState, slot: number): Run => {
+  const transport = HttpClient.make((request, _url, signal, fiber) =>
+    Effect.callback<HttpClientResponse, PoolError>((resume) => {
+      const services = request.body._tag === "Stream" ? fiber.context : state.services
+      const call = state.beginCall(request, services, resume, slot)
+      if (isPoolError(call)) {
+        resume(Effect.fail(call))
+        return
+      }
+      const onAbort = () => call.abort(invalid(request, "its signal was aborted"))
+      if (call.running) {
         signal.addEventListener("abort", onAbort, { once: true })
-        exchange.onDone = () => signal.removeEventListener("abort", onAbort)
-        return Effect.sync(() => exchange.interrupt())
-      })
-    ).pipe(Effect.mapError((error) => toHttpClientError(error, request)))
+        call.onDone = () => signal.removeEventListener("abort", onAbort)
+      }
+      return Effect.sync(() => call.interrupt())
+    }).pipe(Effect.mapError((error) => toHttpClientError(error, request)))
   )
+  return around(state, (request) => Effect.mapError(transport.execute(request), (error) => unfold(error, request)))
+}
 
 /** What a transformed client sees must be absolute: `HttpClient.make` parses it, redirects are resolved against it. */
 const absolute = (
@@ -122,9 +107,6 @@ const absolute = (
     ? Effect.fail(invalid(request, target.reason))
     : Effect.succeed(HttpClientRequest.makeWith(method, target.origin + target.path, urlParams, hash, headers, body))
 }
-
-export const invalid = (request: HttpClientRequest.HttpClientRequest, reason: string, cause?: unknown): PoolError =>
-  new InvalidRequest({ request: requestInfo(request.method, request.url), attempts: 0, reason, cause })
 
 const unfold = (error: HttpClientError, request: HttpClientRequest.HttpClientRequest): PoolError =>
   Option.getOrElse(fromHttpClientError(error), () =>

@@ -19,7 +19,6 @@
  */
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
-import type { Effect } from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { HttpBody } from "effect/http/HttpBody"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
@@ -53,7 +52,10 @@ export interface Owner {
   readonly services: Context.Context<never>
   readonly bodyBufferSize: number
   readonly failOnStatus: boolean
-  readonly counters: { responses: number; failures: number; timeouts: number }
+  readonly counters: { responses: number; successes: number; failures: number; timeouts: number }
+  /** It has a status, or failed with that tag, so long after its begin. */
+  readonly measure: (method: string, end: number | string, begunAt: number) => void
+  readonly failed: (tag: string) => void
   readonly decompress: (codings: ReadonlyArray<string>) => ReturnType<Decompress>
   /** It leaves the line that it waits in, if it does. */
   readonly leave: (exchange: Exchange) => void
@@ -86,7 +88,7 @@ export interface Lease {
   readonly release: () => void
 }
 
-export type Resume = (effect: Effect<HttpClientResponse, PoolError.PoolError>) => void
+export type Resume = (exit: Exit.Exit<HttpClientResponse, PoolError.PoolError>) => void
 
 /** Thrown into a transport that is about to write a request that nobody wants any more. */
 const cancelled = new Error("cancelled before it was sent")
@@ -116,7 +118,10 @@ export class Exchange
   state: "waiting" | "chosen" | "sent" | "body" | "done" = "waiting"
   lane: Lease | undefined = undefined
   response: Body | undefined = undefined
+  /** Those before it in its call, and this one when it has a slot. */
   attempts = 0
+  /** When its call must be over; `undefined` when its begin is that of its call. */
+  deadlineAt: number | undefined = undefined
   status = 0
   rawHeaders: RawHeaders = {}
   /** Called when it is done, by whoever must know at once. */
@@ -137,7 +142,7 @@ export class Exchange
   private waited = 0
   private phaseDeadline: Deadline<Kind> | undefined = undefined
   private attemptDeadline: Deadline<Kind> | undefined = undefined
-  private requestDeadline: Deadline<Kind> | undefined = undefined
+  private requestDeadline: { readonly disarm: () => void } | undefined = undefined
 
   constructor(
     host: Owner,
@@ -164,7 +169,15 @@ export class Exchange
   begin(now: number): void {
     this.begunAt = now
     this.attend(true)
-    this.requestDeadline = this.host.limits.request?.arm(this, "request", now)
+    this.requestDeadline =
+      this.deadlineAt === undefined
+        ? this.host.limits.request?.arm(this, "request", now)
+        : { disarm: this.host.timers.after(Math.max(this.deadlineAt - now, 0), () => this.late()) }
+  }
+
+  /** Its call has used up some of its time before: no timer is shared then. */
+  private late(): void {
+    this.expired("request", this.host.limits.request?.millis ?? 0)
   }
 
   queued(now: number): void {
@@ -274,6 +287,8 @@ export class Exchange
     this.status = status
     this.rawHeaders = headers
     this.host.counters.responses++
+    if (status < 400) this.host.counters.successes++
+    this.host.measure(this.method, status, this.begunAt)
     this.response = new Body(this, this.host.bodyBufferSize)
     this.lane?.answered()
     // An answer that nobody asked to last is still under its limit.
@@ -378,6 +393,9 @@ export class Exchange
   get begun(): boolean {
     return this.control !== undefined
   }
+  get running(): boolean {
+    return this.state !== "done"
+  }
 
   get url(): string {
     return this.host.origin + this.path
@@ -415,12 +433,14 @@ export class Exchange
 
   private settle(error: PoolError.PoolError): void {
     this.state = "done"
-    this.host.counters.failures++
+    this.host.failed(error._tag)
     if (this.response !== undefined) {
       this.response.fail(error)
       return
     }
     this.error = error
+    // What never had a slot says nothing about the server.
+    if (this.lane !== undefined) this.host.measure(this.method, error._tag, this.begunAt)
     wakeups.add(this)
   }
 

@@ -4,7 +4,9 @@
 import * as Duration from "effect/Duration"
 import type { HttpBody } from "effect/http/HttpBody"
 import type { Failure } from "../Connector.ts"
+import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as PoolError from "../../model/PoolError.ts"
+import { isIdempotent, isReplayable } from "../../policy/internal/replayable.ts"
 
 /** How far an exchange had come when it failed. */
 export interface Progress {
@@ -25,9 +27,6 @@ export interface Progress {
   readonly everBegun: boolean
 }
 
-/** Methods that may be sent twice (RFC 9110 §9.2.2; QUERY: draft-ietf-httpbis-safe-method-w-body). */
-const idempotent = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"])
-
 /**
  * A kept-alive connection that dies before the first byte of a response was, nearly always, closed by the server while it
  * was idle. Sending again is allowed where sending twice is (RFC 9112 §9.3.1), or where nothing was sent.
@@ -36,14 +35,7 @@ export const mayReplay = (failure: Failure, at: Progress): boolean => {
   if (at.replayed || at.responseBegun) return false
   // Before it is written, even garbage on the connection is no answer to it.
   if (!at.begun) return failure._tag === "Broken" || failure._tag === "Protocol"
-  return failure._tag === "Broken" && at.reused && idempotent.has(at.method) && !isUsedUp(at.body)
-}
-
-/** Bodies that cannot be sent a second time. */
-const isUsedUp = (body: HttpBody): boolean => {
-  if (body._tag === "Stream") return true
-  if (body._tag !== "Raw" || typeof body.body !== "object" || body.body === null) return false
-  return Symbol.asyncIterator in body.body || body.body instanceof ReadableStream
+  return failure._tag === "Broken" && at.reused && isIdempotent(at.method) && isReplayable(at.body)
 }
 
 export const toPoolError = (failure: Failure, at: Progress): PoolError.PoolError => {
@@ -84,3 +76,12 @@ export const toPoolError = (failure: Failure, at: Progress): PoolError.PoolError
       return failure.error({ request, attempts })
   }
 }
+
+/** A request that is refused before anything of it is sent. */
+export const invalid = (request: HttpClientRequest, reason: string, cause?: unknown): PoolError.PoolError =>
+  new PoolError.InvalidRequest({
+    request: PoolError.requestInfo(request.method, request.url, request.urlParams),
+    attempts: 0,
+    reason,
+    cause
+  })

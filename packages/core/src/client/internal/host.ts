@@ -13,6 +13,8 @@ import * as PoolError from "../../model/PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 import type { Candidates } from "../Selection.ts"
 import type { Exchange, Limits, Owner } from "./exchange.ts"
+import type { HostPolicies } from "./hostPolicies.ts"
+import { latency, reuse, Traffic } from "./traffic.ts"
 import { type ConnectFailure, Lane, type LaneOwner } from "./lane.ts"
 import { Line } from "../../model/internal/line.ts"
 
@@ -20,6 +22,7 @@ import { Line } from "../../model/internal/line.ts"
 export const noCounts = () => ({
   requests: 0,
   responses: 0,
+  successes: 0,
   failures: 0,
   timeouts: 0,
   saturated: 0,
@@ -28,7 +31,9 @@ export const noCounts = () => ({
   ejections: 0,
   connectionsFailed: 0,
   connectionsOpened: 0,
-  connectionsClosed: 0
+  connectionsClosed: 0,
+  retries: 0,
+  hedges: 0
 })
 
 export type Counters = ReturnType<typeof noCounts>
@@ -42,6 +47,8 @@ export interface HostOwner {
   readonly random: () => number
   readonly limitsOf: (config: ResolvedHost) => Limits
   readonly headersOf: (config: ResolvedHost) => Array<string>
+  /** `undefined` for none. What has not changed is kept as it is. */
+  readonly policiesOf: (host: Host, config: ResolvedHost) => HostPolicies | undefined
   /** The free slot that is next; -1 for none. */
   readonly pick: (candidates: Candidates) => number
   readonly attend: (change: 1 | -1) => void
@@ -59,6 +66,12 @@ export class Host implements Candidates, Owner, LaneOwner {
   headers: Array<string>
   lastUsed = 0
   active = 0
+  /** Calls that have no exchange now: they wait for a gate, or between two attempts. */
+  callsWaiting = 0
+  /** `undefined` when requests to this host pass none. */
+  policies: HostPolicies | undefined
+  /** Made with the first response or failure, unless metrics are off. */
+  traffic: Traffic | undefined = undefined
 
   private lanes: Array<Lane | undefined> = []
   private readonly line = new Line<Exchange>()
@@ -79,6 +92,7 @@ export class Host implements Candidates, Owner, LaneOwner {
     this.origin = origin
     this.limits = pool.limitsOf(config)
     this.headers = pool.headersOf(config)
+    this.policies = pool.policiesOf(this, config)
     this.free = pool.config.size
   }
 
@@ -98,12 +112,17 @@ export class Host implements Candidates, Owner, LaneOwner {
     return this.pool.services
   }
   get idle(): boolean {
-    return this.active === 0
+    return this.active === 0 && this.callsWaiting === 0
   }
 
   configure(config: ResolvedHost): void {
     this.limits = this.pool.limitsOf(config)
     this.headers = this.pool.headersOf(config)
+    this.policies = this.pool.policiesOf(this, config)
+  }
+
+  get requestTimeout(): number {
+    return this.limits.request?.millis ?? Infinity
   }
 
   // ------------------------------------------------------------------ candidates
@@ -190,6 +209,20 @@ export class Host implements Candidates, Owner, LaneOwner {
     lane.start(exchange, now)
   }
 
+  measure(method: string, end: number | string, begunAt: number): void {
+    if (this.pool.config.observe.metrics) this.observed().record(method, end, this.pool.timers.now() - begunAt)
+  }
+
+  /** A request has failed, with a slot or without. */
+  failed(tag: string): void {
+    this.counters.failures++
+    if (this.pool.config.observe.metrics) this.observed().failed(tag)
+  }
+
+  private observed(): Traffic {
+    return (this.traffic ??= new Traffic())
+  }
+
   /** An exchange is over. */
   ended(): void {
     this.active--
@@ -264,8 +297,9 @@ export class Host implements Candidates, Owner, LaneOwner {
     this.emit({ _tag: "ConnectionOpened", origin: this.origin, slot: lane.index, address: lane.address, millis })
   }
 
-  disconnected(lane: Lane, reason: string): void {
+  disconnected(lane: Lane, reason: string, millis: number): void {
     this.counters.connectionsClosed++
+    if (this.pool.config.observe.metrics) this.observed().disconnected(reason, millis)
     this.emit({ _tag: "ConnectionClosed", origin: this.origin, slot: lane.index, reason })
   }
 
@@ -329,7 +363,7 @@ export class Host implements Candidates, Owner, LaneOwner {
     })
   }
 
-  private emit(event: PoolEvent): void {
+  emit(event: PoolEvent): void {
     this.pool.emit(event)
   }
 
@@ -352,15 +386,30 @@ export class Host implements Candidates, Owner, LaneOwner {
     return this.inLine
   }
 
+  /** Requests that had a slot, over the life of its lanes. */
+  get started(): number {
+    return this.lanes.reduce((sum, lane) => sum + (lane?.requests ?? 0), 0)
+  }
+
   stats(): HostStats {
-    const { waiting } = this
+    const { policies, traffic, waiting } = this
+    const open = this.existingLanes().filter((lane) => lane.open)
+    const connectionsActive = open.filter((lane) => lane.exchange !== undefined).length
     return {
       origin: this.origin,
       ...this.counters,
       active: this.active - waiting,
       waiting,
       ejected: this.ejectedNow,
-      connectionsOpen: this.existingLanes().filter((lane) => lane.open).length
+      failuresBy: Object.fromEntries(traffic?.failuresBy ?? []),
+      connectionsClosedBy: Object.fromEntries(traffic?.closedBy ?? []),
+      connectionsOpen: open.length,
+      connectionsActive,
+      connectionsIdle: open.length - connectionsActive,
+      reuse: reuse(this.counters.connectionsOpened, this.started),
+      latency: latency(traffic === undefined ? [] : [traffic]),
+      tokens: policies?.rateLimit?.snapshot().available,
+      circuit: policies?.circuitBreaker?.snapshot().state._tag
     }
   }
 

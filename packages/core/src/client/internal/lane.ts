@@ -26,7 +26,7 @@ export interface LaneOwner {
   readonly staleRetry: (lane: Lane) => void
   readonly connected: (lane: Lane, millis: number) => void
   readonly connectionFailed: (lane: Lane, failure: ConnectFailure) => void
-  readonly disconnected: (lane: Lane, reason: string) => void
+  readonly disconnected: (lane: Lane, reason: string, millis: number) => void
 }
 
 type LaneSettings = Pick<PoolConfig, "ejection" | "maxConnectionAge" | "maxRequestsPerConnection">
@@ -50,6 +50,7 @@ export class Lane implements Observer, Lease {
   private transport: Transport | undefined = undefined
   /** Requests on the current connection. */
   private served = 0
+  private connectedAt = 0
   private retireAt = Infinity
   private retiring = false
   /** The connection was made for the exchange that has the lane now. */
@@ -174,6 +175,7 @@ export class Lane implements Observer, Lease {
     this.open = true
     this.fresh = this.exchange !== undefined
     this.served = 0
+    this.connectedAt = now
     this.address = info.address
     // ± 10 %, so that connections made together are not renewed together.
     this.retireAt = now + maxConnectionAge * (0.9 + 0.2 * this.host.random())
@@ -185,6 +187,6 @@ export class Lane implements Observer, Lease {
     this.open = false
     const why = this.retiring ? "retired" : reason
     this.retiring = false
-    this.host.disconnected(this, why)
+    this.host.disconnected(this, why, this.host.timers.now() - this.connectedAt)
   }
 }

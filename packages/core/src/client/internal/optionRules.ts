@@ -17,6 +17,8 @@ export const check = (input: unknown) => {
   const { bodyBufferSize, ejection, maxDecompressedSize, tls } = options
 
   if (absent(options.baseUrl, "baseUrl")) {
+    if (options.auth !== undefined)
+      refuse("auth", "would go to every host, as there is no baseUrl; put it under `hosts`")
     for (const [name] of options.headers ?? []) {
       if (!credentials.has(name)) continue
       refuse(`headers.${name}`, "would go to every host, as there is no baseUrl; put it under `hosts`")

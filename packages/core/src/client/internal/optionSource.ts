@@ -63,6 +63,8 @@ const meant = (name: string): string | undefined => {
 const put = (tree: Tree, { path }: Row, value: unknown): boolean => {
   let at = tree
   for (const key of path.slice(0, -1)) {
+    // `true` is a group with all its defaults.
+    if (at[key] === true) at[key] = {}
     const next = (at[key] ??= {})
     if (!isObject(next)) return false
     at = next
@@ -138,7 +140,8 @@ export const unwrap = Effect.fnUntraced(function* (wrapped: unknown) {
         return undefined
       })
     }
-    if (!isObject(value)) return Effect.succeed(value)
+    // What is made by a class is a value, not a group of options.
+    if (!isObject(value) || Object.getPrototypeOf(value) !== Object.prototype) return Effect.succeed(value)
     return Effect.map(
       Effect.forEach(Object.entries(value), ([name, inner]) =>
         Effect.map(walk(inner, child(path, name)), (read) => [name, read])

@@ -2,18 +2,42 @@
  * The options of a pool, each once: kind, default, meaning. Defaults, validation, the names in environments and files,
  * and `docs/options.md` all come from this table.
  */
-import { hasProperty } from "effect/Predicate"
+import { hasProperty, isObject } from "effect/Predicate"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as Field from "../../model/internal/field.ts"
 import * as Group from "../../model/internal/groupField.ts"
 import * as Http from "../../model/internal/httpField.ts"
+import type * as Auth from "../../policy/Auth.ts"
+import * as Bulkhead from "../../policy/internal/bulkheadOptions.ts"
+import * as CircuitBreaker from "../../policy/internal/circuitBreakerOptions.ts"
+import * as Hedge from "../../policy/internal/hedgeOptions.ts"
+import * as RateLimit from "../../policy/internal/rateLimitOptions.ts"
+import * as Retry from "../../policy/internal/retryOptions.ts"
+import type { Middleware } from "../../policy/Middleware.ts"
 
 const isByKey = (value: unknown): value is { readonly byKey: (request: HttpClientRequest) => string } =>
   hasProperty(value, "byKey") && typeof value.byKey === "function"
 
+const isAuth = (value: unknown): value is Auth.Input =>
+  typeof value === "function" || (hasProperty(value, "authorize") && typeof value.authorize === "function")
+
+const isMiddleware = (value: unknown): value is ReadonlyArray<Middleware> =>
+  Array.isArray(value) && value.every((item) => isObject(item))
+
 const KiB = 1024
 const MiB = 1024 * KiB
 const GiB = 1024 * MiB
+
+const anything = <A>(_: A): _ is A => true
+
+/** What has no default. */
+export interface Limited {
+  readonly limit: number
+  readonly interval: number
+}
+export interface Bounded {
+  readonly maxConcurrent: number
+}
 
 /** What may differ from host to host. */
 export const hostFields = {
@@ -29,13 +53,43 @@ export const hostFields = {
   }),
   requestTimeout: Field.duration("Everything: waiting, all attempts, the body. `Infinity`: no limit.", {
     default: "120 seconds"
-  })
+  }),
+  retry: Group.policy("Sends again what failed, when that is safe.", Retry.fields, Retry.rules, anything),
+  hedge: Group.policy("Sends a second attempt beside a slow first one.", Hedge.fields, Hedge.rules, anything),
+  auth: Field.code(
+    "Credentials for every attempt: made by `Auth`, or a function. With `baseUrl`: only for the base origin.",
+    "an Auth, or a function from request to request",
+    isAuth
+  ),
+  rateLimit: Group.policy(
+    "How many attempts a host gets in a time.",
+    RateLimit.fields,
+    RateLimit.rules,
+    (given): given is Partial<RateLimit.Given> & Limited => given.limit !== undefined && given.interval !== undefined
+  ),
+  circuitBreaker: Group.policy(
+    "Refuses at once while a host fails.",
+    CircuitBreaker.fields,
+    CircuitBreaker.rules,
+    anything
+  ),
+  bulkhead: Group.policy(
+    "How many attempts a host gets at a time.",
+    Bulkhead.fields,
+    Bulkhead.rules,
+    (given): given is Partial<Bulkhead.Given> & Bounded => given.maxConcurrent !== undefined
+  )
 }
 
 const headers = Http.headers(
   "Sent with every request, unless the request has its own. With `baseUrl`: only to the base origin, so that they " +
     "do not follow a redirect."
 )
+
+const observeFields = {
+  metrics: Field.boolean("Durations, and what Effect's metrics show.", true),
+  spans: Field.choice("Spans, and trace context sent on. `auto`: when a tracer is installed.", ["auto", "on", "off"])
+}
 
 /** All options, in the order of the documentation. */
 export const fields = {
@@ -53,7 +107,8 @@ export const fields = {
   ),
   headers,
   hosts: Group.byOrigin(
-    "Settings of single hosts, by origin: `headers` and the four timeouts of requests; they go over the pool's own.",
+    "Settings of single hosts, by origin: `headers`, the four timeouts of requests, and the policies; they go over the " +
+      "pool's own.",
     Group.group("", { headers, ...hostFields })
   ),
   dialTimeout: Field.duration("To make a TCP connection.", { default: "5 seconds", finite: true }),
@@ -104,6 +159,8 @@ export const fields = {
       max: Field.duration("The longest ejection.", { default: "60 seconds", finite: true })
     })
   ),
+  middleware: Field.code("Functions around every request, outermost first.", "a list of Middleware", isMiddleware),
+  observe: Group.policy("What is made known of requests. `false`: nothing.", observeFields, () => [], anything, "all"),
   failOnStatus: Field.boolean("Whether a 4xx or 5xx response is a `ResponseError`.", false),
   maxHeaderSize: Field.bytes("The largest head of a response.", { min: KiB, max: MiB, default: 16 * KiB }),
   bodyBufferSize: Field.bytes("What is kept of a response body that nobody reads yet; then the socket pauses.", {

@@ -1,13 +1,14 @@
 /**
  * The pool itself: its hosts, its limits, its closing. One per pool, shared by all its hosts.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Headers from "effect/http/Headers"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as Random from "effect/Random"
 import type { Connector, Timers } from "../Connector.ts"
-import type { HostStats } from "../Host.ts"
+import type { PoolStats } from "../Pool.ts"
 import type { PoolConfig, ResolvedHost } from "../PoolConfig.ts"
 import * as PoolError from "../../model/PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
@@ -15,33 +16,47 @@ import * as Selection from "../Selection.ts"
 import type { Gate } from "../../policy/Policy.ts"
 import type { Announcer } from "./announcer.ts"
 import * as BaseUrl from "./baseUrl.ts"
-import { Deadlines } from "../../model/internal/deadlines.ts"
+import { Deadlines, type Limit } from "../../model/internal/deadlines.ts"
+import { Call, type CallOwner, type Hedging, type Try } from "./call.ts"
+import { invalid } from "./failures.ts"
+import { HostPolicies } from "./hostPolicies.ts"
 import { Exchange, type Kind, type Limits, type Resume } from "./exchange.ts"
 import { type Counters, Host, type HostOwner, noCounts } from "./host.ts"
+import { latency, reuse, type Traffic } from "./traffic.ts"
 import * as MakeTimers from "../../model/internal/timers.ts"
 
 /** How often a saturated pool says so. */
 const saturationInterval = 1000
 
-export class PoolState implements HostOwner {
+interface Located {
+  readonly host: Host
+  readonly path: string
+}
+
+export class PoolState implements HostOwner, CallOwner {
   readonly config: PoolConfig
   readonly gates: ReadonlyArray<Gate<PoolError.PoolError>>
   readonly connector: Connector
   readonly services: Context.Context<never>
   readonly timers: Timers
   readonly random: () => number
+  readonly epoch: () => number
   readonly base: BaseUrl.Base | undefined
   readonly hosts = new Map<string, Host>()
   /** Settings given by name, before or after the host was first used. */
   readonly hostConfigs: Map<string, ResolvedHost>
   private readonly announcer: Announcer
   closing = false
-
+  /** Calls that wait for their gates, or between two attempts. */
+  private readonly waitingCalls = new Set<Call>()
+  private readonly noPolicies: HostPolicies
   private readonly rule: Selection.Rule
   private readonly deadlines: Deadlines<Kind>
+  private readonly hedges: Deadlines<Hedging>
   private readonly limits = new WeakMap<ResolvedHost, Limits>()
   /** What evicted hosts had counted. */
   private readonly evicted: Counters = noCounts()
+  private evictedStarted = 0
   private saturationReportedAt = -Infinity
   private onDrained: (() => void) | undefined = undefined
   /** Exchanges that closing waits for. */
@@ -61,11 +76,15 @@ export class PoolState implements HostOwner {
     this.announcer = announcer
     this.timers = MakeTimers.make(services)
     this.deadlines = new Deadlines(this.timers)
+    this.hedges = new Deadlines(this.timers)
     const random = Context.get(services, Random.Random)
     this.random = () => random.nextDoubleUnsafe()
     this.base = config.baseUrl === undefined ? undefined : BaseUrl.fromUrl(config.baseUrl)
     this.hostConfigs = new Map(config.hosts)
     this.rule = Selection.rule(config.selection)
+    this.noPolicies = new HostPolicies(gates)
+    const clock = Context.get(services, Clock.Clock)
+    this.epoch = () => clock.currentTimeMillisUnsafe()
   }
 
   // ------------------------------------------------------------------ the way of a request
@@ -79,15 +98,70 @@ export class PoolState implements HostOwner {
     resume: Resume,
     slot: number,
     streaming: boolean
-  ): Exchange | PoolError.PoolError {
-    const target = BaseUrl.resolve(this.base, request)
-    if (target.origin === undefined) {
-      return new PoolError.InvalidRequest({
-        request: PoolError.requestInfo(request.method, request.url),
-        attempts: 0,
-        reason: target.reason
-      })
+  ): Exchange | Call | PoolError.PoolError {
+    const target = this.locate(request)
+    if (PoolError.isPoolError(target)) return target
+    const { host, path } = target
+    if (host.policies !== undefined) return this.call(target, request, services, resume, slot, streaming)
+    const wanted = this.wantedSlot(request, host, slot, 1)
+    if (typeof wanted !== "number") return wanted
+    const exchange = new Exchange(host, request, path, outgoing(request, host.headers), services, resume, streaming)
+    host.submit(exchange, wanted, this.timers.now())
+    return exchange
+  }
+
+  /** Starts a request that can be aborted by a signal, or that has policies. */
+  beginCall(
+    request: HttpClientRequest,
+    services: Context.Context<never>,
+    resume: Resume,
+    slot: number
+  ): Call | PoolError.PoolError {
+    const target = this.locate(request)
+    if (PoolError.isPoolError(target)) return target
+    return this.call(target, request, services, resume, slot, false)
+  }
+
+  private call(
+    { host, path }: Located,
+    request: HttpClientRequest,
+    services: Context.Context<never>,
+    resume: Resume,
+    slot: number,
+    streaming: boolean
+  ): Call {
+    const policies = host.policies ?? this.noPolicies
+    const call = new Call(this, host, policies, request, path, services, resume, slot, streaming)
+    call.start()
+    return call
+  }
+
+  /** One exchange of a call. */
+  attempt(call: Call, attempt: Try): Exchange | PoolError.PoolError {
+    const { request } = attempt
+    let { path } = call
+    if (
+      request !== call.request &&
+      (request.url !== call.request.url || request.urlParams !== call.request.urlParams)
+    ) {
+      const target = BaseUrl.resolve(this.base, request)
+      if (target.origin !== call.host.origin) return invalid(request, "a policy led it to another origin")
+      path = target.path
     }
+    const { host } = call
+    const wanted = this.wantedSlot(request, host, call.slot, attempt.number)
+    if (typeof wanted !== "number") return wanted
+    const headers = outgoing(request, host.headers)
+    const exchange = new Exchange(host, request, path, headers, call.services, attempt.end, call.streaming)
+    exchange.attempts = call.exchanges++
+    exchange.deadlineAt = call.deadlineAt
+    host.submit(exchange, wanted, this.timers.now())
+    return exchange
+  }
+
+  private locate(request: HttpClientRequest): Located | PoolError.PoolError {
+    const target = BaseUrl.resolve(this.base, request)
+    if (target.origin === undefined) return invalid(request, target.reason)
     const { origin, path } = target
     if (this.closing) {
       return new PoolError.PoolClosed({
@@ -96,36 +170,30 @@ export class PoolState implements HostOwner {
       })
     }
     const host = this.hosts.get(origin) ?? this.addHost(origin)
-    if (host === undefined) {
-      this.evicted.saturated++
-      this.reportSaturation(origin, "maxHosts")
-      return new PoolError.PoolSaturated({
-        request: PoolError.requestInfo(request.method, origin + path, request.urlParams),
-        attempts: 0,
-        reason: "maxHosts",
-        limit: this.config.maxHosts,
-        waiting: this.stats().waiting
-      })
-    }
-    const headers = outgoing(request, host.headers)
-    const wanted = this.wantedSlot(request, host, slot)
-    if (typeof wanted !== "number") return wanted
-    const exchange = new Exchange(host, request, path, headers, services, resume, streaming)
-    host.submit(exchange, wanted, this.timers.now())
-    return exchange
+    if (host !== undefined) return { host, path }
+    this.evicted.saturated++
+    this.reportSaturation(origin, "maxHosts")
+    return new PoolError.PoolSaturated({
+      request: PoolError.requestInfo(request.method, origin + path, request.urlParams),
+      attempts: 0,
+      reason: "maxHosts",
+      limit: this.config.maxHosts,
+      waiting: this.stats().waiting
+    })
   }
 
-  private wantedSlot(request: HttpClientRequest, host: Host, slot: number): number | PoolError.PoolError {
+  private wantedSlot(
+    request: HttpClientRequest,
+    host: Host,
+    slot: number,
+    attempt: number
+  ): number | PoolError.PoolError {
     if (slot !== -1 || this.rule._tag === "Any") return slot
     try {
-      return this.rule.slotOf(request, host)
+      // The same key again must not mean the same slot again: it may be what failed.
+      return (this.rule.slotOf(request, host) + attempt - 1) % this.config.size
     } catch (cause) {
-      return new PoolError.InvalidRequest({
-        request: PoolError.requestInfo(request.method, request.url, request.urlParams),
-        attempts: 0,
-        reason: "the pool's `byKey` selection threw",
-        cause
-      })
+      return invalid(request, "the pool's `byKey` selection threw", cause)
     }
   }
 
@@ -152,11 +220,24 @@ export class PoolState implements HostOwner {
     if (oldest === undefined) return false
     this.hosts.delete(oldest.origin)
     addUp(this.evicted, oldest.counters)
+    this.evictedStarted += oldest.started
     // Its connections are still to be closed.
     oldest.counters = this.evicted
     Effect.runForkWith(this.services)(oldest.close())
     this.emit({ _tag: "HostEvicted", origin: oldest.origin })
     return true
+  }
+
+  /** A call waits for something other than an exchange, or no longer. */
+  waiting(call: Call, yes: boolean): void {
+    call.host.callsWaiting += yes ? 1 : -1
+    if (yes) this.waitingCalls.add(call)
+    else this.waitingCalls.delete(call)
+    this.attend(yes ? 1 : -1)
+  }
+
+  hedgeLimit(millis: number): Limit<Hedging> | undefined {
+    return this.hedges.limit(millis)
   }
 
   configureHost(origin: string, config: ResolvedHost): void {
@@ -172,6 +253,15 @@ export class PoolState implements HostOwner {
       headers.push("accept-encoding", "gzip, deflate, br, zstd")
     }
     return headers
+  }
+
+  policiesOf(host: Host, config: ResolvedHost): HostPolicies | undefined {
+    const { auth, bulkhead, circuitBreaker, hedge, rateLimit, retry } = config
+    const some = auth ?? bulkhead ?? circuitBreaker ?? hedge ?? rateLimit ?? retry
+    if (some === undefined) return this.gates.length === 0 ? undefined : this.noPolicies
+    const { epoch, random, timers } = this
+    const around = { timers, random, epoch, origin: host.origin, emit: (event: PoolEvent) => this.emit(event) }
+    return new HostPolicies(this.gates, { config, around }, host.policies)
   }
 
   limitsOf(config: ResolvedHost): Limits {
@@ -202,22 +292,33 @@ export class PoolState implements HostOwner {
     this.emit({ _tag: "Saturated", origin, reason })
   }
 
-  stats(): Omit<HostStats, "origin"> & { readonly hosts: number } {
+  stats(): Omit<PoolStats, "name" | "size"> {
     const counters = noCounts()
     addUp(counters, this.evicted)
-    let active = 0
-    let waiting = 0
-    let ejected = 0
-    let connectionsOpen = 0
+    const now = { active: 0, waiting: 0, ejected: 0, connectionsOpen: 0, connectionsActive: 0, connectionsIdle: 0 }
+    const failuresBy: Record<string, number> = {}
+    const connectionsClosedBy: Record<string, number> = {}
+    const traffic: Array<Traffic> = []
+    let started = 0
     for (const host of this.hosts.values()) {
       addUp(counters, host.counters)
       const stats = host.stats()
-      active += stats.active
-      waiting += stats.waiting
-      ejected += stats.ejected
-      connectionsOpen += stats.connectionsOpen
+      addUp(now, stats)
+      addTo(failuresBy, stats.failuresBy)
+      addTo(connectionsClosedBy, stats.connectionsClosedBy)
+      if (host.traffic !== undefined) traffic.push(host.traffic)
+      started += host.started
     }
-    return { ...counters, active, ejected, connectionsOpen, waiting, hosts: this.hosts.size }
+    return {
+      ...counters,
+      ...now,
+      failuresBy,
+      connectionsClosedBy,
+      // Of the hosts that are known now.
+      latency: latency(traffic),
+      reuse: reuse(counters.connectionsOpened, started + this.evictedStarted),
+      hosts: this.hosts.size
+    }
   }
 
   // ------------------------------------------------------------------ closing
@@ -225,7 +326,7 @@ export class PoolState implements HostOwner {
   /** New requests fail; those under way get `drainTimeout`; then sockets are destroyed. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closing = true
-    this.emit({ _tag: "Closing", active: this.exchanges().length })
+    this.emit({ _tag: "Closing", active: this.exchanges().length + this.waitingCalls.size })
     return Effect.andThen(
       this.drained,
       Effect.suspend(() => this.destroy())
@@ -260,14 +361,17 @@ export class PoolState implements HostOwner {
 
   private destroy(): Effect.Effect<void> {
     const left = this.exchanges()
+    const calls = this.waitingCalls.size
     for (const exchange of left) {
       exchange.fail(new PoolError.PoolClosed({ request: exchange.info, attempts: exchange.attempts }))
     }
+    for (const call of this.waitingCalls) call.close()
     this.deadlines.stop()
+    this.hedges.stop()
     return Effect.forEach(this.hosts.values(), (host) => host.close(), {
       concurrency: "unbounded",
       discard: true
-    }).pipe(Effect.andThen(Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length }))))
+    }).pipe(Effect.andThen(Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length + calls }))))
   }
 
   private exchanges(): ReadonlyArray<Exchange> {
@@ -275,18 +379,16 @@ export class PoolState implements HostOwner {
   }
 }
 
-const addUp = (into: Counters, from: Counters): void => {
-  into.requests += from.requests
-  into.responses += from.responses
-  into.failures += from.failures
-  into.timeouts += from.timeouts
-  into.saturated += from.saturated
-  into.staleRetries += from.staleRetries
-  into.abandoned += from.abandoned
-  into.ejections += from.ejections
-  into.connectionsFailed += from.connectionsFailed
-  into.connectionsOpened += from.connectionsOpened
-  into.connectionsClosed += from.connectionsClosed
+/** Adds every number that `into` has. */
+const addUp = <K extends string>(
+  into: { [key in K]: number },
+  from: { readonly [key in NoInfer<K>]: number }
+): void => {
+  for (const key in into) into[key] += from[key]
+}
+
+const addTo = (into: Record<string, number>, from: { readonly [key: string]: number }): void => {
+  for (const [key, count] of Object.entries(from)) into[key] = (into[key] ?? 0) + count
 }
 
 /** The request's headers over the host's defaults, flat, as the wire wants them. */

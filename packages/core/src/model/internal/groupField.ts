@@ -72,6 +72,39 @@ export const group = <V, F extends FieldsOf<V> & Fields>(
   fromText: (raw) => fieldsFromText(fields, fromJson(raw))
 })
 
+/**
+ * A policy: `true` is all its defaults, `false` is none. `rules` adds what no option of it can know alone, and finds
+ * what makes `isComplete` false. As text: `true`, `false`, or a JSON object.
+ */
+export const policy = <V, F extends FieldsOf<V> & Fields, A extends Partial<V> = Partial<V>>(
+  description: string,
+  fields: F & FieldsOf<V>,
+  rules: (given: Partial<V>, input: object) => ReadonlyArray<Problem>,
+  isComplete: (given: Partial<V>) => given is A,
+  defaultText = "none"
+): Field<A | false> & { readonly fields: F } => {
+  const inside = group<V, F>(description, fields)
+  return {
+    ...inside,
+    defaultText,
+    read: (value, path, problems) => {
+      if (value === false) return false
+      if (value !== true && !isObject(value)) {
+        problems.push({ path, message: "must be an object, true for its defaults, or false for none" })
+        return undefined
+      }
+      const input = value === true ? {} : value
+      const given = readFields<V>(fields, input, path, problems)
+      problems.push(...rules(given, input).map((problem) => ({ ...problem, path: child(path, problem.path) })))
+      return isComplete(given) ? given : undefined
+    },
+    fromText: (raw) => {
+      const truth = typeof raw === "string" ? booleanFromText(raw) : raw
+      return typeof truth === "boolean" ? truth : inside.fromText(raw)
+    }
+  }
+}
+
 /** A group that `false` turns off. */
 export const groupOrFalse = <A, F extends Fields>(
   self: Field<A> & { readonly fields: F }

@@ -1,0 +1,410 @@
+/**
+ * A request with policies: one or more tries, and what happens between them.
+ *
+ * ```
+ *            ┌──────────── backoff ◄───────────┐
+ *            ▼                                  │ again
+ * ──► try: gates ──► slot ──► response ──► settled ──► final ──► the caller
+ *            │ wait    ▲                        │
+ *            └─────────┘                        └─ 401, once: at once with other credentials
+ *
+ *     a hedge is a second try beside the first; the first good answer wins, the other is interrupted
+ * ```
+ *
+ * What it promises:
+ *
+ * - It runs outside of fibers, on the callbacks of its exchanges: a try that nothing delays makes no Effect.
+ * - `requestTimeout` rules from its begin to the end of the last body, waits of all kinds included.
+ * - Every gate that was asked hears the end of every try, once. After the end, or after `interrupt`, nothing of it is
+ *   left: no timer, no fiber, no exchange but the one whose response the caller has.
+ */
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import {
+  isPoolError,
+  PoolClosed,
+  type PoolError,
+  requestInfo,
+  type RequestInfo,
+  TimeoutError
+} from "../../model/PoolError.ts"
+import { responseOf } from "../../policy/internal/discard.ts"
+import { outcomeOf, Passage } from "../../policy/internal/passage.ts"
+import { isReplayable } from "../../policy/internal/replayable.ts"
+import type { Gate, Outcome } from "../../policy/Policy.ts"
+import * as Retry from "../../policy/Retry.ts"
+import type { Timers } from "../../model/Timers.ts"
+import type { Deadline, Expiring, Limit } from "../../model/internal/deadlines.ts"
+import type { Exchange, Resume } from "./exchange.ts"
+import type { Host } from "./host.ts"
+import type { HostPolicies } from "./hostPolicies.ts"
+
+export type Hedging = "hedge"
+
+export type Settled = Exit.Exit<HttpClientResponse, PoolError>
+
+/** What a call needs of its pool. */
+export interface CallOwner {
+  readonly timers: Timers
+  readonly services: Context.Context<never>
+  readonly hedgeLimit: (millis: number) => Limit<Hedging> | undefined
+  /** Starts an exchange for that try. */
+  readonly attempt: (call: Call, attempt: Try) => Exchange | PoolError
+  /** It waits for something other than an exchange, or no longer. Closing the pool waits for it, and then ends it. */
+  readonly waiting: (call: Call, yes: boolean) => void
+}
+
+const interrupted: Outcome = { _tag: "Interrupted" }
+
+/** One try: its way through the gates, then its exchange. */
+export class Try extends Passage<PoolError> {
+  exchange: Exchange | undefined = undefined
+  private readonly call: Call
+  private fiber: Fiber.Fiber<void, PoolError> | undefined = undefined
+  private over = false
+
+  constructor(call: Call, gates: ReadonlyArray<Gate<PoolError>>, request: HttpClientRequest, number: number) {
+    super(gates, request, number)
+    this.call = call
+  }
+
+  get waits(): boolean {
+    return this.fiber !== undefined
+  }
+
+  start(): void {
+    let wait: Effect.Effect<void, PoolError> | undefined
+    try {
+      wait = this.enter()
+    } catch (defect) {
+      this.end(Exit.die(defect))
+      return
+    }
+    if (wait === undefined) this.send()
+    else this.await(wait)
+  }
+
+  /** Nobody wants it any more. */
+  interrupt(): void {
+    if (this.over) return
+    this.over = true
+    this.fiber?.interruptUnsafe()
+    this.fiber = undefined
+    this.exchange?.interrupt()
+    this.call.threw(this.leave(interrupted))
+  }
+
+  private await(wait: Effect.Effect<void, PoolError>): void {
+    const fiber = Effect.runForkWith(this.call.owner.services)(wait)
+    this.fiber = fiber
+    this.call.waits()
+    fiber.addObserver((exit) => {
+      if (this.over) return
+      this.fiber = undefined
+      this.call.waits()
+      if (Exit.isSuccess(exit)) this.start()
+      else this.end(Exit.failCause(exit.cause))
+    })
+  }
+
+  private send(): void {
+    const exchange = this.call.owner.attempt(this.call, this)
+    if (isPoolError(exchange)) this.end(Exit.fail(exchange))
+    else this.exchange = exchange
+  }
+
+  readonly end: Resume = (exit) => {
+    if (this.over) return
+    this.over = true
+    const outcome = outcomeOf(exit)
+    // What was sent is counted by its exchange.
+    if (!this.sent && outcome._tag === "Failure") this.call.refused(outcome.error)
+    this.call.threw(this.leave(outcome))
+    this.call.ended(this, exit, outcome)
+  }
+}
+
+export class Call implements Expiring<Hedging> {
+  readonly owner: CallOwner
+  readonly host: Host
+  readonly request: HttpClientRequest
+  readonly path: string
+  /** The caller's, for a streamed body. */
+  readonly services: Context.Context<never>
+  /** The slot that the caller wants; -1 for any. */
+  readonly slot: number
+  readonly streaming: boolean
+  /** Exchanges that were begun. */
+  exchanges = 0
+  /** Called when nothing of it is left, its response's body included. */
+  onDone: (() => void) | undefined = undefined
+
+  private readonly policies: HostPolicies
+  private readonly startedAt: number
+  private resume: Resume | undefined
+  private tries = 0
+  private first: Try | undefined = undefined
+  /** A hedge: a second try beside the first. */
+  private second: Try | undefined = undefined
+  private roundAt = 0
+  private hedgeDeadline: Deadline<Hedging> | undefined = undefined
+  private retries: Retry.RetryState | undefined = undefined
+  private reauthorized = false
+  private thrown: { readonly value: unknown } | undefined = undefined
+  /** What it waits for between two tries. */
+  private pause: (() => void) | undefined = undefined
+  private isWaiting = false
+  private cancelDeadline: (() => void) | undefined = undefined
+
+  constructor(
+    owner: CallOwner,
+    host: Host,
+    policies: HostPolicies,
+    request: HttpClientRequest,
+    path: string,
+    services: Context.Context<never>,
+    resume: Resume,
+    slot: number,
+    streaming: boolean
+  ) {
+    this.owner = owner
+    this.host = host
+    this.policies = policies
+    this.request = request
+    this.path = path
+    this.services = services
+    this.resume = resume
+    this.slot = slot
+    this.streaming = streaming
+    this.startedAt = owner.timers.now()
+  }
+
+  // ------------------------------------------------------------------ from the client
+
+  start(): void {
+    this.policies.retry?.started()
+    this.round(this.startedAt)
+  }
+
+  /** The caller is gone. */
+  interrupt(): void {
+    this.stop()
+    if (this.thrown !== undefined) throw this.thrown.value
+  }
+
+  /** The caller's signal says that nobody wants the response, or the rest of it. */
+  abort(error: PoolError): void {
+    if (this.resume === undefined) this.winner?.exchange?.discard()
+    else this.fail(error)
+  }
+
+  /** The pool closes while it waits. */
+  close(): void {
+    this.fail(new PoolClosed({ request: this.info, attempts: this.exchanges }))
+  }
+
+  /** It has not ended, or the body of its response has not. */
+  get running(): boolean {
+    return this.resume !== undefined || this.winner?.exchange?.running === true
+  }
+
+  // ------------------------------------------------------------------ for the pool
+
+  /** When its time is up; `undefined` while the limit that all requests share says so. */
+  get deadlineAt(): number | undefined {
+    const alone = this.cancelDeadline !== undefined || this.tries > 1
+    return alone && this.host.requestTimeout !== Infinity ? this.startedAt + this.host.requestTimeout : undefined
+  }
+
+  /** The first try takes long. */
+  expired(): void {
+    this.hedgeDeadline = undefined
+    if (this.second !== undefined || this.policies.hedge?.fire() !== true) return
+    this.host.counters.hedges++
+    this.host.emit({ _tag: "Hedged", origin: this.host.origin, millis: this.owner.timers.now() - this.roundAt })
+    this.second = this.newTry()
+    this.second.start()
+  }
+
+  // ------------------------------------------------------------------ from its tries
+
+  /** A gate threw while it was left. */
+  threw(thrown: { readonly value: unknown } | undefined): void {
+    this.thrown ??= thrown
+  }
+
+  /** A try has failed before it had an exchange. */
+  refused(error: unknown): void {
+    this.host.failed(isPoolError(error) ? error._tag : "unknown")
+  }
+
+  /** Some try has begun to wait, or has ended to. */
+  waits(): void {
+    const waiting = this.pause !== undefined || this.first?.waits === true || this.second?.waits === true
+    if (waiting === this.isWaiting) return
+    this.isWaiting = waiting
+    this.owner.waiting(this, waiting)
+    if (waiting && this.cancelDeadline === undefined && this.host.requestTimeout !== Infinity) {
+      const left = this.startedAt + this.host.requestTimeout - this.owner.timers.now()
+      this.cancelDeadline = this.owner.timers.after(Math.max(left, 0), () => this.late())
+    }
+  }
+
+  ended(ended: Try, exit: Settled, outcome: Outcome): void {
+    if (this.resume === undefined) return
+    const rival = ended === this.first ? this.second : this.first
+    const { retry } = this.policies
+    const final = retry === undefined || retry.isFinal(ended, outcome)
+    if (rival !== undefined) {
+      if (outcome._tag !== "Response" || !final) {
+        // The other may do better.
+        ended.exchange?.discard()
+        this.first = rival
+        this.second = undefined
+        return
+      }
+      this.first = ended
+      this.second = undefined
+      rival.interrupt()
+    } else this.policies.hedge?.observe(this.owner.timers.now() - this.roundAt)
+    this.disarmHedge()
+    if (this.thrown !== undefined) {
+      ended.exchange?.discard()
+      this.finish(Exit.die(this.thrown.value))
+    } else if (this.isRejected(ended, outcome)) {
+      this.reauthorized = true
+      ended.exchange?.discard()
+      this.round(this.owner.timers.now())
+    } else if (final) this.finish(exit)
+    else this.decide(retry, ended, exit, outcome)
+  }
+
+  // ------------------------------------------------------------------ private
+
+  private get winner(): Try | undefined {
+    return this.first
+  }
+
+  private get info(): RequestInfo {
+    return requestInfo(this.request.method, this.host.origin + this.path, this.request.urlParams)
+  }
+
+  private newTry(): Try {
+    this.tries++
+    return new Try(this, this.policies.gates, this.request, this.tries)
+  }
+
+  /** A try, and perhaps a hedge. */
+  private round(now: number): void {
+    this.roundAt = now
+    const { hedge } = this.policies
+    if (hedge !== undefined) {
+      const delay = hedge.delay(this.request)
+      if (delay !== undefined) this.hedgeDeadline = this.owner.hedgeLimit(delay)?.arm(this, "hedge", now)
+    }
+    this.first = this.newTry()
+    this.first.start()
+  }
+
+  /** The server does not accept the credentials, and others may be had: once. */
+  private isRejected(ended: Try, outcome: Outcome): boolean {
+    const { auth } = this.policies
+    if (auth?.rejected === undefined || this.reauthorized || responseOf(outcome)?.status !== 401) return false
+    return auth.rejected(ended.request) && isReplayable(this.request.body)
+  }
+
+  private decide(retry: Retry.Rule, ended: Try, exit: Settled, outcome: Outcome): void {
+    this.retries ??= retry.state()
+    const left = this.startedAt + this.host.requestTimeout - this.owner.timers.now()
+    const fiber = Effect.runForkWith(this.owner.services)(retry.next(this.retries, ended, outcome, left))
+    this.wait(() => fiber.interruptUnsafe())
+    fiber.addObserver((decided) => {
+      if (this.resume === undefined) return
+      if (Exit.isFailure(decided)) {
+        ended.exchange?.discard()
+        this.finish(Exit.failCause(decided.cause))
+        return
+      }
+      const decision = decided.value
+      if (decision._tag !== "Again") {
+        this.finish(Retry.result(decision, exit, outcome, this.exchanges))
+        return
+      }
+      ended.exchange?.discard()
+      this.host.counters.retries++
+      this.host.emit({ _tag: "Retry", origin: this.host.origin, attempt: ended.number, millis: decision.delay })
+      this.wait(
+        this.owner.timers.after(decision.delay, () => {
+          this.wait(undefined)
+          this.round(this.owner.timers.now())
+        })
+      )
+    })
+  }
+
+  private wait(cancel: (() => void) | undefined): void {
+    this.pause = cancel
+    this.waits()
+  }
+
+  /** Its time is up. While an exchange runs, that says so. */
+  private late(): void {
+    if (!this.isWaiting || this.first?.exchange?.running === true) return
+    this.host.counters.timeouts++
+    this.host.failed("TimeoutError")
+    this.fail(
+      new TimeoutError({
+        request: this.info,
+        attempts: this.exchanges,
+        phase: "request",
+        timeout: Duration.millis(this.host.requestTimeout)
+      })
+    )
+  }
+
+  private fail(error: PoolError): void {
+    const { resume } = this
+    this.stop()
+    resume?.(Exit.fail(error))
+  }
+
+  private finish(exit: Settled): void {
+    const { resume } = this
+    this.resume = undefined
+    this.release()
+    resume?.(exit)
+    const exchange = this.winner?.exchange
+    if (exchange?.running === true) exchange.onDone = this.onDone
+    else this.onDone?.()
+  }
+
+  /** Ends it, whatever it is at. */
+  private stop(): void {
+    this.resume = undefined
+    this.disarmHedge()
+    this.pause?.()
+    this.first?.interrupt()
+    this.second?.interrupt()
+    this.release()
+    this.onDone?.()
+  }
+
+  private release(): void {
+    this.pause = undefined
+    this.cancelDeadline?.()
+    this.cancelDeadline = undefined
+    if (!this.isWaiting) return
+    this.isWaiting = false
+    this.owner.waiting(this, false)
+  }
+
+  private disarmHedge(): void {
+    this.hedgeDeadline?.disarm()
+    this.hedgeDeadline = undefined
+  }
+}
