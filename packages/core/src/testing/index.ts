@@ -1,1 +1,2 @@
+export * as FaultInjection from "./FaultInjection.ts"
 export * as MockPool from "./MockPool.ts"

@@ -49,14 +49,16 @@ export const explain = (what: string, candidates: ReadonlyArray<Candidate>): Rea
 
 const longest = 120
 
+type Shown = Schema.Json | RegExp | undefined
+
 /** A value in a message: short, on one line. */
-export const show = (value: unknown): string => {
+export const show = (value: Shown): string => {
   if (value === undefined) return "nothing"
-  const text = value instanceof RegExp ? String(value) : (JSON.stringify(value) ?? String(value))
+  const text = value instanceof RegExp ? String(value) : JSON.stringify(value)
   return text.length <= longest ? text : `${text.slice(0, longest)}… (${text.length} characters)`
 }
 
-export const detail = (facet: string, expected: unknown, got: unknown, secret = false): Difference => ({
+export const detail = (facet: string, expected: Shown, got: Shown, secret = false): Difference => ({
   facet,
   expected: secret ? redacted : show(expected),
   got: secret && got !== undefined ? redacted : show(got),
