@@ -651,6 +651,21 @@ describe("CircuitBreaker", () => {
       assert.strictEqual(tagged(breaker.snapshot().state, "Closed").calls, 0)
     })
 
+    it("is not even judged", () => {
+      let asked = 0
+      const { breaker } = circuit({
+        consecutiveFailures: 1,
+        isFailure: () => {
+          asked++
+          return true
+        }
+      })
+      const late = admit(breaker)
+      calls(breaker, bad)
+      late.end(bad)
+      assert.strictEqual(asked, 1)
+    })
+
     it("of an older half-open state gives no permit to a newer one", () => {
       const { breaker, timers } = rested({ halfOpenMax: 2 })
       const [late, failing] = [admit(breaker), admit(breaker)]
