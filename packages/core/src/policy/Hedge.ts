@@ -10,11 +10,11 @@
  * - A request has at most two attempts. The second is sent after `delay`, or after the `percentile` of the last
  *   latencies; a request that has ended by then, with a failure too, has none: that is for a retry.
  * - Only what may be sent twice is: an idempotent method, and a body that can be read again.
- * - At most `maxRatio` of these requests, and one more, get a second attempt, and never more than ten of those in a row: a server
- *   that is slow altogether is not asked twice for everything.
- * - The first response wins, whatever its status. The failure of one attempt waits for the other; when both fail, the earlier failure
- *   is the result. The loser is aborted; if its response comes nevertheless, it is discarded.
- * - An interruption of the caller ends both.
+ * - At most `maxRatio` of these requests, and one more, get a second attempt; quiet times save up ten at most. So a
+ *   server that is slow altogether is not asked twice for everything.
+ * - The first response wins, whatever its status. The failure of one attempt waits for the other; when both fail, the
+ *   earlier failure is the result. The loser is interrupted, which aborts it, and not waited for.
+ * - An interruption of the caller interrupts both; a response that it overtakes is discarded.
  *
  * The rule (whether and when) is apart from the machine (who runs, who wins): the pool has a machine of its own.
  *

@@ -1,8 +1,8 @@
 /**
  * Time limits for any `HttpClient` and any effect.
  *
- * What it promises: what takes longer is interrupted and fails with a `TimeoutError` whose `phase` names the limit; a
- * response that came in the same moment is discarded. Time is Effect's `Clock`.
+ * What it promises: what takes longer is interrupted, and then fails with a `TimeoutError` whose `phase` names the limit.
+ * What cannot be interrupted is waited for. Time is Effect's `Clock`.
  *
  * It ends with the head of the response: the time to read a body is not limited. A pool has these two limits as options
  * of its own, cheaper and with the body in them; this is for clients that are no pool.
@@ -15,8 +15,6 @@ import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type { ConfigError } from "../model/ConfigError.ts"
 import { check } from "../model/internal/check.ts"
 import { type RequestInfo, requestInfo, TimeoutError, type TimeoutPhase } from "../model/PoolError.ts"
-import { abort } from "./internal/discard.ts"
-import { isResponse } from "./internal/passage.ts"
 import { fields, type Resolved, resolve } from "./internal/timeoutOptions.ts"
 import { around, type Policy } from "./Policy.ts"
 
@@ -47,6 +45,7 @@ const guarded: RequestInfo = { method: "guard", url: "effect" }
 /** @internal */
 export const makeUnsafe = ({ attemptTimeout, requestTimeout }: Resolved): Timeout => {
   const millis = Math.min(attemptTimeout, requestTimeout)
+  const timeout = Duration.millis(millis)
   // When both are as long, it is the whole that was too slow.
   const phase: TimeoutPhase = attemptTimeout < requestTimeout ? "attempt" : "request"
 
@@ -55,18 +54,12 @@ export const makeUnsafe = ({ attemptTimeout, requestTimeout }: Resolved): Timeou
     request?: HttpClientRequest
   ): Effect.Effect<A, E | TimeoutError, R> => {
     if (millis === Infinity) return effect
-    return Effect.suspend(() => {
-      let late: A | undefined
-      const noted = Effect.map(effect, (value) => (late = value))
-      const timeout = Duration.millis(millis)
-      const fail = Effect.suspend(() => {
+    return Effect.timeoutOrElse(effect, {
+      duration: timeout,
+      orElse: () => {
         const info = request === undefined ? guarded : requestInfo(request.method, request.url, request.urlParams)
         return Effect.fail(new TimeoutError({ request: info, attempts: 1, phase, timeout }))
-      })
-      return Effect.timeoutOrElse(noted, {
-        duration: timeout,
-        orElse: () => (isResponse(late) ? Effect.andThen(abort(late), fail) : fail)
-      })
+      }
     })
   }
 

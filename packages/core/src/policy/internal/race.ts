@@ -3,9 +3,9 @@
  *
  * - A failure of one waits for the other while that runs; when both have failed, the earlier failure is the result. Before
  *   the second has started, the failure of the first is the result at once. So is a defect of either.
- * - The loser is interrupted, and not waited for: it may be in what cannot be interrupted, and it is slow already. What it
- *   gives nevertheless goes to `discard`.
- * - An interruption of the whole interrupts both, and waits for both. A result that was there goes to `discard`.
+ * - The loser is interrupted, and not waited for: it may be in what cannot be interrupted, and it is slow already.
+ * - An interruption of the whole interrupts both, and waits for both. A result that was there, and did not reach the
+ *   caller, goes to `discard`.
  */
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
@@ -30,49 +30,59 @@ export const race = <A, E, R>(contest: Contest<A, E, R>): Effect.Effect<A, E, R>
     const fork = Effect.runForkWith(context)
     return Effect.callback<A, E>((resume) => {
       const running = new Set<Fiber.Fiber<unknown, unknown>>()
+      let timer: Fiber.Fiber<void> | undefined
       let result: Exit.Exit<A, E> | undefined
       let failure: Exit.Exit<A, E> | undefined
+      let registered = false
 
-      const end = (exit: Exit.Exit<A, E>): void => {
+      const stop = (exit: Exit.Exit<A, E>): void => {
         result = exit
         timer?.interruptUnsafe()
         for (const fiber of running) fiber.interruptUnsafe()
-        resume(exit)
       }
-      const discard = (exit: Exit.Exit<A, E> | undefined): void => {
-        if (exit !== undefined && Exit.isSuccess(exit)) fork(contest.discard(exit.value))
+      const end = (exit: Exit.Exit<A, E>): void => {
+        stop(exit)
+        if (registered) resume(exit)
       }
       const start = (effect: Effect.Effect<A, E, R>, by: "first" | "second"): void => {
         const fiber = fork(effect)
         running.add(fiber)
         fiber.addObserver((exit) => {
           running.delete(fiber)
-          if (result !== undefined) return discard(exit)
+          if (result !== undefined) return
           if (Exit.isSuccess(exit)) {
             contest.won(by)
-            return end(exit)
+            end(exit)
+          } else if (Cause.hasDies(exit.cause)) {
+            end(exit)
+          } else {
+            failure ??= exit
+            if (running.size === 0) end(failure)
           }
-          failure ??= exit
-          if (Cause.hasDies(exit.cause)) end(exit)
-          else if (running.size === 0) end(failure)
         })
       }
 
-      let timer: Fiber.Fiber<void> | undefined
       start(contest.first, "first")
       if (result === undefined) {
         timer = fork(Effect.sleep(Duration.millis(contest.delay)))
         timer.addObserver((exit) => {
-          if (result !== undefined || Exit.isFailure(exit)) return
+          if (Exit.isFailure(exit)) return
           const second = contest.second()
           if (second !== undefined) start(second, "second")
         })
+      } else {
+        // What resumes at once is never told of an interruption: its result would be lost with it.
+        queueMicrotask(() => resume(result!))
       }
+      registered = true
 
       return Effect.suspend(() => {
-        discard(result)
-        result ??= Exit.interrupt()
-        return Fiber.interruptAll(timer === undefined ? running : [timer, ...running])
+        const lost = result
+        if (lost !== undefined) return Exit.isSuccess(lost) ? contest.discard(lost.value) : Effect.void
+        // All at once: between two operations of this fiber one of them could succeed unseen.
+        const both = [...running]
+        stop(Exit.interrupt())
+        return Effect.asVoid(Fiber.awaitAll(both))
       })
     })
   })
