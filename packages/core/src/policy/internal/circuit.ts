@@ -236,7 +236,12 @@ export class Circuit implements Gate<CircuitOpen> {
     const millis =
       state._tag === "Open" ? state.until - now : state._tag === "HalfOpen" ? state.retryAfter(now) : Infinity
     return Effect.fail(
-      new CircuitOpen({ request: attempt.info, attempts: attempt.number - 1, retryAfter: Duration.millis(millis) })
+      new CircuitOpen({
+        request: attempt.info,
+        attempts: attempt.number - 1,
+        // Whoever waits so long is not too early by a fraction.
+        retryAfter: Duration.millis(Math.ceil(millis))
+      })
     )
   }
 
