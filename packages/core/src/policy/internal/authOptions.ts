@@ -78,7 +78,7 @@ const tokenUrl = Field.field<URL>("The token endpoint.", {
   }
 })
 
-export const oauth2 = {
+const oauth2 = {
   tokenUrl,
   clientId: Field.text("The client identifier.", 1024),
   clientSecret: secret("The client secret.", "text without control characters"),
@@ -93,6 +93,8 @@ export const oauth2 = {
   timeout: Field.duration("One token request, with its answer.", { default: "10 seconds", finite: true }),
   maxRetries: Field.integer("How often a token request that failed is sent again.", { min: 0, max: 10, default: 2 })
 }
+
+export const fields = { bearer, basic, apiKey, oauth2 }
 
 /** What a token source works with. Times are milliseconds. */
 export interface OAuth2 {

@@ -5,7 +5,7 @@ import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 import { ConnectError, ResponseError, RetryExhausted } from "../../../src/model/PoolError.ts"
 import * as Auth from "../../../src/policy/Auth.ts"
-import { oauth2, type OAuth2 } from "../../../src/policy/internal/authOptions.ts"
+import { fields, type OAuth2 } from "../../../src/policy/internal/authOptions.ts"
 import { requestToken, type TokenFailure } from "../../../src/policy/internal/tokenRequest.ts"
 import { start } from "../../fixtures/pools.ts"
 import { formOf, grant, json, options as given, secret, TokenEndpoint } from "../../fixtures/tokenEndpoint.ts"
@@ -17,9 +17,9 @@ const options: OAuth2 = {
   method: "client_secret_basic",
   scope: undefined,
   audience: undefined,
-  skew: oauth2.skew.default,
-  timeout: oauth2.timeout.default,
-  maxRetries: oauth2.maxRetries.default
+  skew: fields.oauth2.skew.default,
+  timeout: fields.oauth2.timeout.default,
+  maxRetries: fields.oauth2.maxRetries.default
 }
 
 const ask = (endpoint: TokenEndpoint, more: Partial<OAuth2> = {}) =>

@@ -52,6 +52,16 @@ describe("TokenSource", () => {
       })
     )
 
+    it.effect("a caller that was told to wait, and begins when the token is there, gets that", () =>
+      Effect.gen(function* () {
+        const { auth, endpoint } = yield* make()
+        const late = auth.authorize(request)
+        yield* ask(auth)
+        assert.strictEqual(Effect.isEffect(late) ? (yield* late).headers["authorization"] : undefined, "Bearer t1")
+        assert.strictEqual(endpoint.requests.length, 1)
+      })
+    )
+
     it.effect("other headers stay; the request of the caller is not changed", () =>
       Effect.gen(function* () {
         const { auth } = yield* make()
