@@ -17,6 +17,8 @@ export interface Floor {
   readonly figure: "rate" | "p99" | "gc"
   readonly relation: ">=" | "<=" | "<"
   readonly bound: number
+  /** Tells it from the others of its scenario. */
+  readonly name?: string | undefined
   /** Whose figure. Default: the bare pool's. */
   readonly of?: string | undefined
   /** Compared with whose. Default: the reference's. */
@@ -64,10 +66,10 @@ export const scenarios: ReadonlyArray<Scenario> = [
     longer: 1,
     floors: [
       { figure: "rate", relation: ">=", bound: 1.3, of: fullStack },
-      { figure: "rate", relation: ">=", bound: 1, of: fullStackTraced },
-      { figure: "rate", relation: ">=", bound: 5, of: fullStack, to: effectStack },
-      { figure: "rate", relation: ">=", bound: 2.2, of: fullStack, to: cockatiel },
-      { figure: "rate", relation: ">=", bound: 8, of: fullStack, to: got }
+      { figure: "rate", relation: ">=", bound: 1, name: "traced", of: fullStackTraced },
+      { figure: "rate", relation: ">=", bound: 5, name: "÷ effect", of: fullStack, to: effectStack },
+      { figure: "rate", relation: ">=", bound: 2.2, name: "÷ cockatiel", of: fullStack, to: cockatiel },
+      { figure: "rate", relation: ">=", bound: 8, name: "÷ got", of: fullStack, to: got }
     ]
   },
   {

@@ -46,16 +46,16 @@ const figure = (row: Row, floor: Floor, rows: ReadonlyArray<Row>): number => {
   }
 }
 
-const says = (floor: Floor): string => {
-  const of = floor.of === undefined || floor.figure === "gc" ? "" : `${floor.of}: `
-  if (floor.figure === "gc") return "share of time in garbage collection"
-  return `${of}${floor.figure === "rate" ? "requests/s" : "p99"} ÷ ${floor.to ?? reference}`
-}
+const says = ({ figure, to = reference }: Floor): string =>
+  figure === "gc" ? "share of time in garbage collection" : `${figure === "rate" ? "requests/s" : "p99"} ÷ ${to}`
+
+const idOf = ({ id }: Scenario, { figure, name }: Floor): string =>
+  [id, ...(figure === "rate" ? [] : [figure]), ...(name === undefined ? [] : [name])].join(" ")
 
 const check = (scenario: Scenario, row: Row, floor: Floor, rows: ReadonlyArray<Row>): Check => {
   const value = figure(row, floor, rows)
   return {
-    id: floor.figure === "rate" ? scenario.id : `${scenario.id} ${floor.figure}`,
+    id: idOf(scenario, floor),
     says: says(floor),
     value,
     relation: floor.relation,

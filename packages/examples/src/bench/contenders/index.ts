@@ -9,7 +9,7 @@ export interface Entry {
 export const reference = "undici.Pool(8).request"
 export const millrace = "millrace, 8 slots"
 export const fullStack = "millrace, full stack"
-export const fullStackTraced = "millrace, full stack, traced"
+export const fullStackTraced = "millrace, traced stack"
 export const effectStack = "effect's own stack"
 export const cockatiel = "undici + cockatiel"
 export const got = "got"
