@@ -1,182 +1,40 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, References, Schedule, Stream } from "effect"
-import { HttpClient, HttpClientError, HttpClientRequest, HttpClientResponse } from "effect/http"
+import { Duration, Effect, Exit, Fiber, Random, References, Schedule, Stream } from "effect"
+import { HttpClient, HttpClientResponse } from "effect/http"
 import { TestClock } from "effect/testing"
 import type { ConfigError } from "../../src/model/ConfigError.ts"
 import * as PoolError from "../../src/model/PoolError.ts"
 import * as CircuitBreaker from "../../src/policy/CircuitBreaker.ts"
 import { Passage } from "../../src/policy/internal/passage.ts"
 import { resolve } from "../../src/policy/internal/circuitBreakerOptions.ts"
-import { type Gate, type Outcome, perHost, through } from "../../src/policy/Policy.ts"
+import { type Gate, perHost, through } from "../../src/policy/Policy.ts"
+import {
+  admit,
+  answer,
+  ask,
+  bad,
+  calls,
+  circuit,
+  type Circuit,
+  ended,
+  failed,
+  ignored,
+  info,
+  interrupted,
+  ok,
+  open,
+  refused,
+  request,
+  rested,
+  tagOf,
+  times
+} from "../fixtures/circuits.ts"
 import { start, tagged } from "../fixtures/pools.ts"
 import { ManualTimers } from "../fixtures/time.ts"
 
-const request = HttpClientRequest.get("http://test.local/x")
-const answer = (status: number): HttpClientResponse.HttpClientResponse =>
-  HttpClientResponse.fromWeb(request, new Response(null, { status }))
-
-const ended = (status: number): Outcome => ({ _tag: "Response", response: answer(status) })
-const failed = (error: unknown): Outcome => ({ _tag: "Failure", error })
-const ok = ended(200)
-const bad = ended(503)
-const ignored = ended(429)
-const interrupted: Outcome = { _tag: "Interrupted" }
-
-type Given = Parameters<typeof resolve>[0]
-
-/** A circuit on its own time, with what it told of. */
-const circuit = (options: Given = {}, random = () => 0.5) => {
-  const timers = new ManualTimers()
-  const changes: Array<CircuitBreaker.Change> = []
-  const breaker = CircuitBreaker.makeUnsafe(resolve(options), {
-    timers,
-    random,
-    onChange: (change) => changes.push(change)
-  })
-  return { breaker, timers, changes, path: () => changes.map(({ to }) => to) }
-}
-
-type Circuit = ReturnType<typeof circuit>["breaker"]
-
-/** An attempt that has asked; `refusal` is why it did not get in. */
-const ask = (breaker: Circuit, ...rest: ReadonlyArray<Gate<PoolError.PoolError>>) => {
-  const passage = new Passage<PoolError.PoolError>([breaker.gate, ...rest], request, 1)
-  const wait = passage.enter()
-  return {
-    admitted: passage.sent,
-    refusal: wait === undefined ? undefined : Effect.runSync(Effect.flip(wait)),
-    end: (outcome: Outcome) => {
-      const thrown = passage.leave(outcome)
-      if (thrown !== undefined) throw thrown.value
-    }
-  }
-}
-
-const admit = (breaker: Circuit) => {
-  const attempt = ask(breaker)
-  assert.isTrue(attempt.admitted, `admitted while ${breaker.snapshot().state._tag}`)
-  return attempt
-}
-
-const refused = (breaker: Circuit): PoolError.CircuitOpen => {
-  const { refusal } = ask(breaker)
-  assert.isDefined(refusal)
-  return tagged(refusal, "CircuitOpen")
-}
-
-const calls = (breaker: Circuit, ...outcomes: ReadonlyArray<Outcome>): void => {
-  for (const outcome of outcomes) admit(breaker).end(outcome)
-}
-
-const times = (n: number, outcome: Outcome): ReadonlyArray<Outcome> => Array.from({ length: n }, () => outcome)
-
-const tagOf = (breaker: Circuit): string => breaker.snapshot().state._tag
-
-const open = (options: Given = {}) => {
-  const made = circuit({ consecutiveFailures: 1, ...options })
-  calls(made.breaker, bad)
-  assert.strictEqual(tagOf(made.breaker), "Open")
-  return made
-}
-
-/** Open, and the time has come for the first probe. */
-const rested = (options: Given = {}) => {
-  const made = open(options)
-  made.timers.advance(30_000)
-  return made
-}
-
-const info = { method: "GET", url: "http://test.local/x" }
-
 describe("CircuitBreaker", () => {
   describe("what counts", () => {
-    const fields = { request: info, attempts: 1 }
-    const timeout = (attempts: number) =>
-      new PoolError.TimeoutError({ request: info, attempts, phase: "request", timeout: Duration.seconds(1) })
-    const refusedBy = new PoolError.ConnectError({ ...fields, phase: "tcp", sent: false })
-    const httpError = (reason: HttpClientError.HttpClientErrorReason) => new HttpClientError.HttpClientError({ reason })
-    const cases: ReadonlyArray<readonly [string, Outcome, boolean | undefined]> = [
-      ["a 200 is a success", ok, false],
-      ["a redirect is a success", ended(302), false],
-      ["a 4xx is none of its failures: the host answers", ended(404), false],
-      ["a 400 is a success", ended(400), false],
-      ["a 408 is a failure", ended(408), true],
-      ["a 429 is ignored", ignored, undefined],
-      ["a 500 is a failure", ended(500), true],
-      ["a 501 is a failure", ended(501), true],
-      ["a 599 is a failure", ended(599), true],
-      ["a value of an effect is a success", { _tag: "Success", value: 1 }, false],
-      ["an unknown error of an effect is a failure", failed(new Error("no")), true],
-      ["a connect error is a failure", failed(refusedBy), true],
-      ["a timeout is a failure", failed(timeout(1)), true],
-      ["a timeout that never had a slot is ignored", failed(timeout(0)), undefined],
-      [
-        "an answer that cannot be decoded is a failure",
-        failed(new PoolError.DecodeError({ ...fields, reason: "" })),
-        true
-      ],
-      [
-        "a status that became an error counts as the status",
-        failed(new PoolError.ResponseError({ ...fields, response: answer(404) })),
-        false
-      ],
-      [
-        "a 503 that became an error is a failure",
-        failed(new PoolError.ResponseError({ ...fields, response: answer(503) })),
-        true
-      ],
-      [
-        "exhausted retries count as the last attempt",
-        failed(new PoolError.RetryExhausted({ ...fields, reason: "maxRetries", last: refusedBy })),
-        true
-      ],
-      [
-        "another open circuit is ignored",
-        failed(new PoolError.CircuitOpen({ ...fields, retryAfter: Duration.zero })),
-        undefined
-      ],
-      [
-        "a rate limit is ignored",
-        failed(new PoolError.RateLimitExceeded({ ...fields, retryAfter: Duration.zero })),
-        undefined
-      ],
-      [
-        "a full pool is ignored",
-        failed(new PoolError.PoolSaturated({ ...fields, reason: "maxWaiting", limit: 1, waiting: 1 })),
-        undefined
-      ],
-      ["a closed pool is ignored", failed(new PoolError.PoolClosed(fields)), undefined],
-      ["failed authentication is ignored", failed(new PoolError.AuthError({ ...fields, reason: "" })), undefined],
-      ["an invalid request is ignored", failed(new PoolError.InvalidRequest({ ...fields, reason: "" })), undefined],
-      ["an interruption is ignored", interrupted, undefined],
-      ["a defect is ignored", { _tag: "Defect", defect: new Error("bug") }, undefined],
-      [
-        "a PoolError folded into an HttpClientError counts as itself",
-        failed(PoolError.toHttpClientError(timeout(0), request)),
-        undefined
-      ],
-      ["a transport error is a failure", failed(httpError(new HttpClientError.TransportError({ request }))), true],
-      [
-        "a status error counts as the status",
-        failed(httpError(new HttpClientError.StatusCodeError({ request, response: answer(400) }))),
-        false
-      ],
-      ["an invalid URL is ignored", failed(httpError(new HttpClientError.InvalidUrlError({ request }))), undefined],
-      [
-        "a body that cannot be encoded is ignored",
-        failed(httpError(new HttpClientError.EncodeError({ request }))),
-        undefined
-      ]
-    ]
-    it.each(cases)("%s", (_name, outcome, verdict) => {
-      assert.strictEqual(CircuitBreaker.isFailure(outcome), verdict)
-      const { breaker } = circuit({ consecutiveFailures: 2 })
-      calls(breaker, bad, outcome)
-      const { state } = breaker.snapshot()
-      if (verdict === true) return assert.strictEqual(state._tag, "Open")
-      const { calls: counted, consecutiveFailures } = tagged(state, "Closed")
-      assert.deepStrictEqual([counted, consecutiveFailures], verdict === undefined ? [1, 1] : [2, 0])
-    })
+    const refusedBy = new PoolError.ConnectError({ request: info, attempts: 1, phase: "tcp", sent: false })
 
     it("an attempt that a later gate refuses is ignored, whatever the refusal looks like", () => {
       const { breaker } = circuit({ consecutiveFailures: 1 })
@@ -386,6 +244,16 @@ describe("CircuitBreaker", () => {
         return Duration.toMillis(changes[0]!.openFor!)
       }
       assert.deepStrictEqual([delay(0), delay(0.5)], [8000, 10_000])
+    })
+
+    it("gives a schedule whole random numbers as well", () => {
+      const delay = (random: number) => {
+        const openFor = Schedule.modifyDelay(Schedule.spaced(0), () => Effect.map(Random.nextInt, Duration.millis))
+        const { breaker, changes } = circuit({ consecutiveFailures: 1, openFor }, () => random)
+        calls(breaker, bad)
+        return Duration.toMillis(changes[0]!.openFor!)
+      }
+      assert.deepStrictEqual([delay(0.5), delay(0.75)], [0, 2 ** 52 - 1])
     })
 
     it("opens for the last known time when its schedule dies, and the attempt dies of that", () => {

@@ -218,16 +218,8 @@ export class Circuit implements Gate<CircuitOpen> {
 
   private refuses(now: number): boolean {
     const { state } = this
-    switch (state._tag) {
-      case "Closed":
-        return false
-      case "Open":
-        return now < state.until
-      case "HalfOpen":
-        return !state.hasRoom(now)
-      case "Isolated":
-        return true
-    }
+    if (state._tag === "Open") return now < state.until
+    return state._tag === "HalfOpen" ? !state.hasRoom(now) : state._tag === "Isolated"
   }
 
   private refuse(attempt: Attempt, now: number): Effect.Effect<never, CircuitOpen> {
