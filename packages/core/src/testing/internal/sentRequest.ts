@@ -107,32 +107,43 @@ const unreadable = (cause: unknown): TransportError =>
 
 /** Any body as bytes. Reads a stream to its end. */
 export const bytesOf = (body: HttpBody): Effect.Effect<Uint8Array, TransportError> => {
+  if (body._tag === "Stream") {
+    return Effect.mapBoth(Stream.runCollect(body.stream), { onFailure: unreadable, onSuccess: concat })
+  }
+  const now = bytesNow(body)
+  if (now !== undefined) return Effect.succeed(now)
+  return Effect.tryPromise({
+    try: async () => {
+      const raw = body._tag === "Raw" ? body.body : undefined
+      const readable = raw instanceof Blob || raw instanceof ReadableStream ? raw : null
+      return new Uint8Array(await new Response(readable).arrayBuffer())
+    },
+    catch: unreadable
+  })
+}
+
+/** The bytes of a body that can be read beside its being sent. */
+export const bytesNow = (body: HttpBody): Uint8Array | undefined => {
   switch (body._tag) {
     case "Empty":
-      return Effect.succeed(new Uint8Array())
+      return new Uint8Array()
     case "Uint8Array":
-      return Effect.succeed(body.body)
+      return body.body
     case "FormData":
-      return Effect.succeed(encoder.encode(JSON.stringify(fieldsOf(body.formData))))
-    case "Stream":
-      return Effect.mapBoth(Stream.runCollect(body.stream), { onFailure: unreadable, onSuccess: concat })
+      return encoder.encode(JSON.stringify(fieldsOf(body.formData)))
     case "Raw":
       return rawBytes(body.body)
+    case "Stream":
+      return undefined
   }
 }
 
-const rawBytes = (raw: unknown): Effect.Effect<Uint8Array, TransportError> => {
-  if (typeof raw === "string") return Effect.succeed(encoder.encode(raw))
-  if (raw instanceof Uint8Array) return Effect.succeed(raw)
-  if (raw instanceof ArrayBuffer) return Effect.succeed(new Uint8Array(raw))
-  if (raw instanceof URLSearchParams) return Effect.succeed(encoder.encode(raw.toString()))
-  if (raw instanceof Blob || raw instanceof ReadableStream) {
-    return Effect.tryPromise({
-      try: async () => new Uint8Array(await new Response(raw).arrayBuffer()),
-      catch: unreadable
-    })
-  }
-  return Effect.succeed(encoder.encode(JSON.stringify(raw) ?? ""))
+const rawBytes = (raw: unknown): Uint8Array | undefined => {
+  if (typeof raw === "string") return encoder.encode(raw)
+  if (raw instanceof Uint8Array) return raw
+  if (raw instanceof ArrayBuffer) return new Uint8Array(raw)
+  if (raw instanceof URLSearchParams) return encoder.encode(raw.toString())
+  return raw instanceof Blob || raw instanceof ReadableStream ? undefined : encoder.encode(JSON.stringify(raw) ?? "")
 }
 
 /** The boundary of an encoded form is random; its fields are not. */
