@@ -190,8 +190,15 @@ export class RetryExhausted extends Data.TaggedError("RetryExhausted")<
   }
 }
 
+/** What an error says when it is not the limit or the circuit that refuses. */
+const storeUnavailable = (what: string, request: RequestInfo, retryAfter: Duration.Duration): string =>
+  `The shared ${what} cannot be asked. ${show(request)}: its store does not answer; try again in ${Math.ceil(
+    Duration.toMillis(retryAfter)
+  )} ms, or let it fall back with \`onUnavailable: "local"\``
+
 /**
- * The caller's own rate limit would be exceeded.
+ * The caller's own rate limit would be exceeded. With the reason `storeUnavailable` nobody knows: the limit is shared by
+ * processes, and its store does not answer.
  *
  * @category errors
  * @since 0.1.0
@@ -199,16 +206,19 @@ export class RetryExhausted extends Data.TaggedError("RetryExhausted")<
 export class RateLimitExceeded extends Data.TaggedError("RateLimitExceeded")<
   Fields & {
     readonly retryAfter: Duration.Duration
+    readonly reason?: "storeUnavailable" | undefined
   }
 > {
   readonly [TypeId] = TypeId
   override get message(): string {
+    if (this.reason !== undefined) return storeUnavailable("rate limit", this.request, this.retryAfter)
     return `Rate limit reached. ${show(this.request)}: try again in ${Duration.toMillis(this.retryAfter)} ms`
   }
 }
 
 /**
- * The circuit breaker of the host is open.
+ * The circuit breaker of the host is open. With the reason `storeUnavailable` nobody knows: the circuit is shared by
+ * processes, and its store does not answer.
  *
  * @category errors
  * @since 0.1.0
@@ -216,10 +226,12 @@ export class RateLimitExceeded extends Data.TaggedError("RateLimitExceeded")<
 export class CircuitOpen extends Data.TaggedError("CircuitOpen")<
   Fields & {
     readonly retryAfter: Duration.Duration
+    readonly reason?: "storeUnavailable" | undefined
   }
 > {
   readonly [TypeId] = TypeId
   override get message(): string {
+    if (this.reason !== undefined) return storeUnavailable("circuit breaker", this.request, this.retryAfter)
     return `Circuit is open. ${show(this.request)}: the host failed too often; next probe in ${Duration.toMillis(
       this.retryAfter
     )} ms`

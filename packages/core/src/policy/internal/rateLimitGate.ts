@@ -151,7 +151,7 @@ const refuse = (attempt: Attempt, wait: number): Effect.Effect<never, RateLimitE
 const exceeded = (request: RequestInfo, attempts: number, wait: number): RateLimitExceeded =>
   new RateLimitExceeded({ request, attempts, retryAfter: Duration.millis(Math.ceil(wait)) })
 
-const costOf = (cost: (request: HttpClientRequest) => number, request: HttpClientRequest): number =>
+export const costOf = (cost: (request: HttpClientRequest) => number, request: HttpClientRequest): number =>
   whole(cost(request))
 
 const whole = (count: number): number => {
