@@ -83,7 +83,8 @@ export interface Snapshot {
  * @since 0.1.0
  */
 export interface Hedge extends Policy<never> {
-  readonly snapshot: Effect.Effect<Snapshot>
+  /** What it has done so far. */
+  readonly snapshot: () => Snapshot
 }
 
 /**
@@ -206,7 +207,7 @@ const fromRule = (rule: Rule): Hedge => {
   return {
     wrap: (client) => around(client, (request, send) => run(send(request), request)),
     guard: (effect) => run(effect),
-    snapshot: Effect.sync(() => rule.snapshot())
+    snapshot: () => rule.snapshot()
   }
 }
 
@@ -216,7 +217,7 @@ const fromRule = (rule: Rule): Hedge => {
  * All that it wraps shares what it learns and its budget: use one for each upstream, `Policy.perHost` say.
  *
  * ```ts
- * import * as Hedge from "@millrace/core/policy/Hedge"
+ * import { Hedge } from "@millrace/core"
  * import { Effect } from "effect"
  * import { HttpClient } from "effect/http"
  *

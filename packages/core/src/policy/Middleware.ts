@@ -43,17 +43,16 @@ import { kindOf, showError, showHeaders, showRequest } from "./internal/redact.t
  * there are is not its choice: `PoolError.isPoolError` and `PoolError.find` tell.
  *
  * ```ts
- * import { PoolError } from "@millrace/core"
- * import type { Middleware } from "@millrace/core/policy/Middleware"
+ * import { type Middleware, PoolError } from "@millrace/core"
  * import { Effect } from "effect"
  * import { HttpClientRequest, HttpClientResponse } from "effect/http"
  *
- * const tenant: Middleware = {
+ * const tenant: Middleware.Middleware = {
  *   name: "tenant",
  *   request: (request) => Effect.succeed(HttpClientRequest.setHeader(request, "x-tenant", "blue"))
  * }
  *
- * const emptyWhenOpen: Middleware = {
+ * const emptyWhenOpen: Middleware.Middleware = {
  *   error: (error, request) =>
  *     PoolError.isPoolError(error) && error._tag === "CircuitOpen"
  *       ? Effect.succeed(HttpClientResponse.fromWeb(request, new Response("[]")))
@@ -108,7 +107,7 @@ export interface Call {
  * Puts middleware around any client, the first of the list outermost. A pool has an option for it.
  *
  * ```ts
- * import * as Middleware from "@millrace/core/policy/Middleware"
+ * import { Middleware } from "@millrace/core"
  * import { HttpClient } from "effect/http"
  *
  * const around = Middleware.wrap([Middleware.logging(), Middleware.userAgent("billing/1.0")])

@@ -73,7 +73,7 @@ export const makeUnsafe = ({ attemptTimeout, requestTimeout }: Resolved): Timeou
  * Makes time limits. Invalid options fail with a `ConfigError` that lists all of them.
  *
  * ```ts
- * import * as Timeout from "@millrace/core/policy/Timeout"
+ * import { Timeout } from "@millrace/core"
  * import { Effect } from "effect"
  *
  * const program = Effect.gen(function* () {

@@ -68,6 +68,7 @@ describe("Hedge", () => {
       const rule = ruleOf({ percentile: 0.9, minSamples: 10 })
       for (let i = 1; i <= 9; i++) rule.observe(i * 5, get)
       assert.isUndefined(rule.delay(get))
+      assert.isUndefined(rule.snapshot().delay)
       rule.observe(50, get)
       assert.strictEqual(rule.delay(get), 45)
       assert.deepStrictEqual(rule.snapshot().delay, Duration.millis(45))
@@ -180,7 +181,7 @@ describe("Hedge", () => {
         yield* TestClock.adjust("1 minute")
         assert.strictEqual(response.status, 200)
         assert.deepStrictEqual(sent, { count: 1, cut: 0 })
-        assert.deepStrictEqual(yield* hedge.snapshot, { requests: 1, hedges: 0, wins: 0, delay: Duration.millis(50) })
+        assert.deepStrictEqual(hedge.snapshot(), { requests: 1, hedges: 0, wins: 0, delay: Duration.millis(50) })
       })
     )
 
@@ -191,7 +192,7 @@ describe("Hedge", () => {
         const response = yield* within(60, hedge.wrap(inner).get("/x"))
         assert.strictEqual(response.status, 201)
         assert.deepStrictEqual(sent, { count: 2, cut: 1 })
-        assert.deepStrictEqual(yield* hedge.snapshot, { requests: 1, hedges: 1, wins: 1, delay: Duration.millis(50) })
+        assert.deepStrictEqual(hedge.snapshot(), { requests: 1, hedges: 1, wins: 1, delay: Duration.millis(50) })
       })
     )
 
@@ -201,7 +202,7 @@ describe("Hedge", () => {
         const { client: inner, sent } = client(55, 10)
         assert.strictEqual((yield* within(55, hedge.wrap(inner).get("/x"))).status, 200)
         assert.deepStrictEqual(sent, { count: 2, cut: 1 })
-        assert.strictEqual((yield* hedge.snapshot).wins, 0)
+        assert.strictEqual(hedge.snapshot().wins, 0)
       })
     )
 
@@ -228,7 +229,7 @@ describe("Hedge", () => {
         const hedge = yield* Hedge.make({ percentile: 0.95, minSamples: 20 })
         const usual = hedge.wrap(client(30).client)
         for (let i = 0; i < 20; i++) yield* within(30, usual.get("/x"))
-        assert.deepStrictEqual((yield* hedge.snapshot).delay, Duration.millis(30))
+        assert.deepStrictEqual(hedge.snapshot().delay, Duration.millis(30))
         const { client: inner, sent } = client(1000, 5)
         yield* within(35, hedge.wrap(inner).get("/x"))
         assert.strictEqual(sent.count, 2)
@@ -246,6 +247,34 @@ describe("Hedge", () => {
         assert.strictEqual(yield* Effect.flip(hedge.wrap(failing).get("/x")), "refused")
         yield* TestClock.adjust("1 minute")
         assert.strictEqual(count, 1)
+      })
+    )
+
+    it.effect("a slow one stays alone when others have spent the budget meanwhile", () =>
+      Effect.gen(function* () {
+        const hedge = yield* Hedge.make({ delay: 50 })
+        const { client: inner, sent } = client(1000)
+        const wrapped = hedge.wrap(inner)
+        yield* within(1000, Effect.all([wrapped.get("/x"), wrapped.get("/x")], { concurrency: 2 }))
+        assert.strictEqual(sent.count, 3)
+        assert.strictEqual(hedge.snapshot().hedges, 1)
+      })
+    )
+
+    // The response is there when the caller is interrupted, and has not reached it.
+    it.effect("a response that an interruption overtakes is discarded", () =>
+      Effect.gen(function* () {
+        let cancelled = false
+        const body = new ReadableStream({ cancel: () => void (cancelled = true) })
+        const inner = HttpClient.makeWith<never, never, never, never>(
+          Effect.map((request) => HttpClientResponse.fromWeb(request, new Response(body))),
+          Effect.succeed
+        )
+        const hedge = yield* Hedge.make({ delay: 50 })
+        const fiber = yield* Effect.forkChild(hedge.wrap(inner).get("http://a.test"), { startImmediately: true })
+        yield* Fiber.interrupt(fiber)
+        assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(fiber)))
+        assert.isTrue(cancelled)
       })
     )
 

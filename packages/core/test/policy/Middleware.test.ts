@@ -149,7 +149,9 @@ describe("Middleware", () => {
           "/x"
         )
         yield* Effect.flip(Middleware.wrap([{ response: (response) => Effect.succeed(response) }])(failing).get("/x"))
-        assert.strictEqual(sent.length, 1)
+        const recovered = { error: <E>(error: E) => Effect.fail(error) }
+        yield* Middleware.wrap([recovered])(inner).get("/x")
+        assert.strictEqual(sent.length, 2)
       })
     )
 
