@@ -558,6 +558,54 @@ describe("MockPool", () => {
     )
   })
 
+  describe("runs the real policies if asked", () => {
+    it.effect("retry: the attempts and their waits are those of the pool", () =>
+      Effect.gen(function* () {
+        const { pool, sent } = yield* MockPool.make({ baseUrl, retry: { maxRetries: 2, jitter: "none" } }, [
+          MockPool.get("/", MockPool.sequence(MockPool.status(503), MockPool.refuse, ok))
+        ])
+        const fiber = yield* start(text(pool.client.get("/")))
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(yield* Fiber.join(fiber), "ok")
+        assert.deepStrictEqual(
+          (yield* sent).map(({ at }) => at),
+          [0, 1000, 3000]
+        )
+      })
+    )
+
+    it.effect(
+      "circuit breaker: an error of choice counts as it does in reality, and nothing is sent while it is open",
+      () =>
+        Effect.gen(function* () {
+          const timeout = MockPool.fail(
+            (at) => new PoolError.TimeoutError({ ...at, phase: "headers", timeout: Duration.seconds(60) })
+          )
+          const { pool, sent } = yield* MockPool.make(
+            { baseUrl, circuitBreaker: { consecutiveFailures: 2, openFor: "10 seconds" } },
+            [MockPool.get("/", MockPool.sequence(timeout, MockPool.status(500), ok))]
+          )
+          assert.strictEqual((yield* Effect.flip(pool.client.get("/")))._tag, "TimeoutError")
+          assert.strictEqual((yield* pool.client.get("/")).status, 500)
+          assert.strictEqual((yield* Effect.flip(pool.client.get("/")))._tag, "CircuitOpen")
+          assert.lengthOf(yield* sent, 2)
+          yield* TestClock.adjust("10 seconds")
+          assert.strictEqual(yield* text(pool.client.get("/")), "ok")
+        })
+    )
+
+    it.effect("an unexpected request is not retried, and does not trip a circuit", () =>
+      Effect.gen(function* () {
+        const mock = yield* MockPool.make({ baseUrl, retry: true, circuitBreaker: { consecutiveFailures: 1 } }, [
+          MockPool.get("/right", ok)
+        ])
+        assert.strictEqual((yield* Effect.flip(mock.pool.client.get("/wrong")))._tag, "InvalidRequest")
+        assert.strictEqual(yield* text(mock.pool.client.get("/right")), "ok")
+        assert.lengthOf((yield* Effect.flip(mock.verify)).unexpected, 1)
+      })
+    )
+  })
+
   describe("layers", () => {
     class Billing extends Context.Service<Billing, Pool.Pool>()("test/Billing") {}
 

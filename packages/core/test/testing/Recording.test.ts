@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, FileSystem, Layer, PlatformError, Schema, Scope, Stream } from "effect"
+import { Effect, Exit, Fiber, FileSystem, Layer, PlatformError, type Schema, type Scope, Stream } from "effect"
 import { HttpBody } from "effect/http"
 import { TestClock } from "effect/testing"
 import * as Connector from "../../src/client/Connector.ts"
