@@ -12,7 +12,7 @@
  * What it promises:
  *
  * - Requests pass the list in its order, responses and failures in reverse: the first of the list is the outermost.
- * - They run once for a call, outside of retries, hedges and redirects, however many attempts there are.
+ * - They run once for a call, outside of retries and hedges, however many attempts there are.
  * - A middleware sees what comes from further inside: what its own `request` or `response` fails with goes to the
  *   `error` of those outside of it. An `error` that recovers with a response gives it to the `response` of those.
  * - A response is not lost: when a `response` fails, dies or is interrupted, what it was given is discarded.

@@ -366,7 +366,7 @@ describe("Middleware", () => {
               })
             ),
           () => Effect.fail(new PoolClosed({ request: { method: "POST", url: `/?mine=${secret}` }, attempts: 0 })),
-          () => Effect.fail(new Error(secret))
+          () => Effect.fail(secret)
         ]
         for (const answer of answers) {
           const { client: inner } = client<unknown>(answer)
