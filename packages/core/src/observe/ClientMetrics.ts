@@ -15,8 +15,22 @@ import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type { Histogram } from "./Histogram.ts"
 import { type Definition, definitions, prometheusName } from "./internal/definitions.ts"
-import type { RequestSeries } from "./internal/requestTable.ts"
+import { methodName } from "./internal/method.ts"
 import { serverOf } from "./internal/server.ts"
+
+/**
+ * Requests of one method that ended in the same way.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RequestSeries {
+  readonly method: string
+  /** The status of the response, or what `ClientSpan.errorType` calls the error. */
+  readonly end: number | string
+  /** Until the head of the response, or the error. */
+  readonly durations: Histogram
+}
 
 /**
  * What the metrics read of one host. The object is the same as long as the pool knows the host, and its members say how
@@ -27,7 +41,7 @@ import { serverOf } from "./internal/server.ts"
  */
 export interface HostSource {
   readonly origin: string
-  /** Only grows. */
+  /** Each is the same object for good; there are more and more of them. */
   readonly requests: ReadonlyArray<RequestSeries>
   readonly active: number
   readonly waiting: number
@@ -37,8 +51,8 @@ export interface HostSource {
   readonly connectionsOpened: number
   /** By reason, of which there must be few. */
   readonly connectionsClosed: ReadonlyMap<string, number>
-  /** Of those that are closed. */
-  readonly connectionDuration: Histogram
+  /** Of those that are closed; may be made with the first. */
+  readonly connectionDurations: Histogram | undefined
   readonly ejections: number
   readonly abandoned: number
   readonly breaker?: "closed" | "open" | "half_open" | undefined
@@ -52,7 +66,7 @@ export interface HostSource {
  * @since 0.1.0
  */
 export interface Watcher {
-  /** A host is new, or has a request series, a close reason, a breaker or a limiter that it had not. */
+  /** A host is new, or has a request series, a reason or a breaker, limiter or histogram that it had not. */
   readonly changed: (host: HostSource) => void
   readonly evicted: (host: HostSource) => void
 }
@@ -217,9 +231,10 @@ class HostSeries {
   readonly #host: HostSource
   readonly #attributes: Attributes
   #fixed = false
-  #requests = 0
+  #durations = false
   #breaker = false
   #limiter = false
+  readonly #requests = new Set<RequestSeries>()
   readonly #reasons = new Set<string>()
 
   constructor(registry: Registry, host: HostSource) {
@@ -233,11 +248,15 @@ class HostSeries {
     const host = this.#host
     const registry = this.#registry
     if (!this.#fixed) this.#addFixed()
-    for (; this.#requests < host.requests.length; this.#requests++) {
-      const series = host.requests[this.#requests]
-      if (series === undefined) break
+    for (const series of host.requests) {
+      if (this.#requests.has(series)) continue
+      this.#requests.add(series)
       const of = { ...attributes, ...requestAttributes(series) }
-      registry.histogram(definitions.requestDuration, of, series.duration)
+      registry.histogram(definitions.requestDuration, of, series.durations)
+    }
+    if (!this.#durations && host.connectionDurations !== undefined) {
+      this.#durations = true
+      registry.histogram(definitions.connectionDuration, attributes, host.connectionDurations)
     }
     for (const reason of host.connectionsClosed.keys()) {
       if (this.#reasons.has(reason)) continue
@@ -276,7 +295,6 @@ class HostSeries {
     registry.gauge(definitions.activeRequests, attributes, () => host.active)
     registry.gauge(definitions.openConnections, active, () => host.connectionsActive)
     registry.gauge(definitions.openConnections, idle, () => host.connectionsIdle)
-    registry.histogram(definitions.connectionDuration, attributes, host.connectionDuration)
     registry.gauge(definitions.waiting, attributes, () => host.waiting)
     registry.counter(definitions.retries, attributes, () => host.retries)
     registry.counter(definitions.connectionsOpened, attributes, () => host.connectionsOpened)
@@ -285,15 +303,12 @@ class HostSeries {
   }
 }
 
-const requestAttributes = ({ error, method, status }: RequestSeries): Attributes => {
+const requestAttributes = ({ end, method }: RequestSeries): Attributes => ({
+  "http.request.method": methodName(method),
+  ...(typeof end === "number" ? { "http.response.status_code": String(end) } : {}),
   // A response of 400 and above is what OpenTelemetry calls an error, whether or not the pool does.
-  const type = error ?? (status !== undefined && status >= 400 ? String(status) : undefined)
-  return {
-    "http.request.method": method,
-    ...(status === undefined ? {} : { "http.response.status_code": String(status) }),
-    ...(type === undefined ? {} : { "error.type": type })
-  }
-}
+  ...(typeof end === "string" || end >= 400 ? { "error.type": String(end) } : {})
+})
 
 const hostAttributes = (origin: string): Attributes => {
   const { address, port, scheme } = serverOf(origin)

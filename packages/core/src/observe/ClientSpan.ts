@@ -28,7 +28,7 @@ import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as Tracer from "effect/Tracer"
 import { type PoolError, requestInfo } from "../model/PoolError.ts"
-import { methodName } from "./internal/requestTable.ts"
+import { methodName } from "./internal/method.ts"
 import { type Server, serverOf } from "./internal/server.ts"
 
 /**

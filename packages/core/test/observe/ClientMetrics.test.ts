@@ -6,13 +6,12 @@ import { join } from "node:path"
 import * as ClientMetrics from "../../src/observe/ClientMetrics.ts"
 import { connectionBoundaries, Histogram } from "../../src/observe/Histogram.ts"
 import { commonAttributes, type Definition, definitions } from "../../src/observe/internal/definitions.ts"
-import { RequestTable } from "../../src/observe/internal/requestTable.ts"
 
 class Host implements ClientMetrics.HostSource {
   readonly origin: string
-  readonly table = new RequestTable()
+  readonly requests: Array<ClientMetrics.RequestSeries> = []
   readonly connectionsClosed = new Map<string, number>()
-  readonly connectionDuration = new Histogram(connectionBoundaries)
+  connectionDurations: Histogram | undefined
   active = 0
   waiting = 0
   retries = 0
@@ -26,9 +25,6 @@ class Host implements ClientMetrics.HostSource {
 
   constructor(origin: string) {
     this.origin = origin
-  }
-  get requests() {
-    return this.table.series
   }
 }
 
@@ -54,8 +50,14 @@ class Pool implements ClientMetrics.Source {
     this.known.delete(host)
     for (const watcher of this.watchers) watcher.evicted(host)
   }
-  request(host: Host, method: string, status: number | undefined, error: string | undefined, seconds: number): void {
-    if (host.table.record(method, status, error, seconds)) this.changed(host)
+  request(host: Host, method: string, end: number | string, seconds: number): void {
+    const found = host.requests.find((series) => series.method === method && series.end === end)
+    const series = found ?? { method, end, durations: new Histogram() }
+    series.durations.record(seconds)
+    if (found !== undefined) return
+    // Not always the last one.
+    host.requests.unshift(series)
+    this.changed(host)
   }
 }
 
@@ -93,10 +95,10 @@ describe("ClientMetrics", () => {
       const pool = new Pool()
       const host = pool.host("https://api.test:8443")
       const { text } = yield* registered(pool)
-      pool.request(host, "GET", 200, undefined, 0.03)
-      pool.request(host, "GET", 200, undefined, 11)
-      pool.request(host, "POST", 503, undefined, 0.2)
-      pool.request(host, "GET", undefined, "ConnectError", 5)
+      pool.request(host, "GET", 200, 0.03)
+      pool.request(host, "GET", 200, 11)
+      pool.request(host, "POST", 503, 0.2)
+      pool.request(host, "GET", "ConnectError", 5)
       const lines = text().split("\n")
       const ok = `${local},http_request_method="GET",http_response_status_code="200"`
       const buckets = lines.filter((line) => line.startsWith(`http_client_request_duration_seconds_bucket{${ok},`))
@@ -116,6 +118,8 @@ describe("ClientMetrics", () => {
       const busy = `http_request_method="POST",http_response_status_code="503",error_type="503"`
       assert.include(lines, `${count}{${local},${busy}} 1`)
       assert.include(lines, `${count}{${local},http_request_method="GET",error_type="ConnectError"} 1`)
+      pool.request(host, "PURGE", 200, 5)
+      assert.include(text(), `${count}{${local},http_request_method="_OTHER",http_response_status_code="200"} 1\n`)
     })
   )
 
@@ -126,7 +130,7 @@ describe("ClientMetrics", () => {
       assert.notInclude(text(), "api.test")
       const host = pool.host("http://api.test")
       assert.include(text(), 'server_address="api.test",server_port="80",url_scheme="http"')
-      pool.request(host, "GET", 418, undefined, 1)
+      pool.request(host, "GET", 418, 1)
       assert.include(text(), 'http_response_status_code="418"')
     })
   )
@@ -160,7 +164,7 @@ describe("ClientMetrics", () => {
       const before = snapshot().length
       for (let i = 0; i < 500; i++) {
         const host = pool.host(`http://h${i}.test`)
-        pool.request(host, "GET", 200, undefined, 0.1)
+        pool.request(host, "GET", 200, 0.1)
         pool.evict(host)
       }
       assert.strictEqual(snapshot().length, before)
@@ -178,7 +182,7 @@ describe("ClientMetrics", () => {
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(Metric.snapshotUnsafe(services), [])
       assert.strictEqual(pool.watchers.size, 0)
-      pool.request(host, "GET", 200, undefined, 0.1)
+      pool.request(host, "GET", 200, 0.1)
       assert.deepStrictEqual(Metric.snapshotUnsafe(services), [])
     })
   )
@@ -194,7 +198,8 @@ describe("ClientMetrics", () => {
       host.connectionsIdle = 3
       host.connectionsOpened = 9
       host.connectionsClosed.set("idle", 3).set("ECONNRESET", 1)
-      host.connectionDuration.record(61)
+      host.connectionDurations = new Histogram(connectionBoundaries)
+      host.connectionDurations.record(61)
       host.breaker = "half_open"
       host.limiter = { tokens: 4, waiting: 6 }
       host.ejections = 2
@@ -251,8 +256,9 @@ describe("ClientMetrics", () => {
         host.breaker = "closed"
         host.limiter = { tokens: 0.5, waiting: 0 }
         host.connectionsClosed.set("idle", 1)
-        pool.request(host, "GET", 200, undefined, 0.5)
-        pool.request(host, "GET", 404, undefined, 0.5)
+        host.connectionDurations = new Histogram(connectionBoundaries)
+        pool.request(host, "GET", 200, 0.5)
+        pool.request(host, "GET", 404, 0.5)
       }
       const name = "[a-zA-Z_:][a-zA-Z0-9_:]*"
       const label = `[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\\\\n]|\\\\["\\\\n])*"`
@@ -288,7 +294,8 @@ describe("ClientMetrics", () => {
       host.breaker = "closed"
       host.limiter = { tokens: 1, waiting: 0 }
       host.connectionsClosed.set("idle", 1)
-      pool.request(host, "GET", 404, undefined, 0.5)
+      host.connectionDurations = new Histogram(connectionBoundaries)
+      pool.request(host, "GET", 404, 0.5)
       const byName = new Map(Object.values(definitions).map((one: Definition) => [one.name, one]))
       const seen = new Set<string>()
       for (const { attributes = {}, description, id } of snapshot()) {

@@ -266,7 +266,7 @@ describe("ClientSpan", () => {
         const { span } = yield* run(answer(200)).pipe(Effect.withParentSpan(outer))
         assert.strictEqual(span?.traceId, outer.traceId)
         assert.deepStrictEqual(
-          Option.map(span.parent, (_) => _.spanId),
+          Option.map(span?.parent ?? Option.none(), (_) => _.spanId),
           Option.some(outer.spanId)
         )
         assert.isFalse(span?.sampled)

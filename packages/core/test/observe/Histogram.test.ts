@@ -95,6 +95,22 @@ describe("Histogram", () => {
     { arbitrary: { runs: 300, seed: 11 } }
   )
 
+  it.prop(
+    "one that has added others is as if it had recorded all",
+    [seconds, seconds],
+    ([some, more]) => {
+      const all = of([])
+      all.add(of([]))
+      assert.strictEqual(all.count, 0)
+      for (const part of [some, more]) all.add(of(part))
+      const expected = of([...some, ...more])
+      assert.deepStrictEqual(all.counts, expected.counts)
+      assert.closeTo(all.sum, expected.sum, 1e-9)
+      assert.deepStrictEqual([all.min, all.max], [expected.min, expected.max])
+    },
+    { arbitrary: { runs: 100, seed: 5 } }
+  )
+
   it.prop("every value is in exactly one bucket", [seconds], ([values]) => {
     const histogram = of(values)
     assert.strictEqual(histogram.count, values.length)
