@@ -192,6 +192,27 @@ describe("Auth", () => {
     })
   )
 
+  it.live.each(["client_secret_basic", "client_secret_post"] as const)(
+    "a pool of one slot gets its own tokens, from the very origin that wants them (%s)",
+    (method) =>
+      Effect.gen(function* () {
+        const server = yield* HostileServer.make((request) => {
+          if (request.path === "/token") request.answer('{"access_token":"t0ken","expires_in":60}')
+          else request.answer(request.headers["authorization"] ?? "none")
+        })
+        const pool = yield* poolOn(server, { size: 1 })
+        const auth = yield* Auth.oauth2With(pool.client, { ...client, tokenUrl: `${server.origin}/token`, method })
+        yield* pool.configureHost(server.origin, { auth })
+        const answers = yield* Effect.all([text(pool.client), text(pool.client)], { concurrency: 2 })
+        assert.deepStrictEqual(answers, ["Bearer t0ken", "Bearer t0ken"])
+        assert.deepStrictEqual(
+          server.requests.map(({ path }) => path),
+          ["/token", "/x", "/x"]
+        )
+        assert.notInclude(server.requests[0]?.headers["authorization"] ?? "", "Bearer")
+      })
+  )
+
   it.live("a server that accepts no token is asked twice, not for ever", () =>
     Effect.gen(function* () {
       const { api, client } = yield* setUp()
