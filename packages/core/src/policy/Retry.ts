@@ -19,6 +19,7 @@ import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Random from "effect/Random"
 import type * as Schedule from "effect/Schedule"
 import type { ConfigError } from "../model/ConfigError.ts"
@@ -220,19 +221,26 @@ const loop = <A, E, R>(
     const ended = (attempt: Attempt, exit: Exit.Exit<A, E>): Effect.Effect<A, E | RetryExhausted, R> => {
       const outcome = outcomeOf(exit)
       if (rule.isFinal(attempt, outcome)) return exit
-      const response = responseOf(outcome)
       state ??= rule.state()
-      return restore(rule.next(state, attempt, outcome, Infinity)).pipe(
-        Effect.onError(() => (response === undefined ? Effect.void : abort(response))),
-        Effect.flatMap((decision) => {
-          if (decision._tag !== "Again") return result(decision, exit, outcome, attempt.number)
-          const discarded = response === undefined ? Effect.void : drain(response)
-          return restore(Effect.andThen(discarded, Effect.sleep(decision.delay))).pipe(
-            Effect.flatMap(() => attemptNumber(attempt.number + 1))
-          )
-        })
+      const response = responseOf(outcome)
+      const next = rule.next(state, attempt, outcome, Infinity)
+      const decided = response === undefined ? restore(next) : discarding(response, next, restore)
+      return Effect.flatMap(decided, (decision) =>
+        decision._tag === "Again"
+          ? Effect.flatMap(restore(Effect.sleep(decision.delay)), () => attemptNumber(attempt.number + 1))
+          : result(decision, exit, outcome, attempt.number)
       )
     }
     rule.started()
     return attemptNumber(1)
   })
+
+/** A response that nobody will have is read if that is soon done, aborted if not, and at any interruption. */
+const discarding = (
+  response: HttpClientResponse,
+  next: Effect.Effect<Decision>,
+  restore: (effect: Effect.Effect<Decision>) => Effect.Effect<Decision>
+): Effect.Effect<Decision> =>
+  restore(Effect.tap(next, ({ _tag }) => (_tag === "Again" ? drain(response) : Effect.void))).pipe(
+    Effect.onError(() => abort(response))
+  )

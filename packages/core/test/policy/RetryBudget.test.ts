@@ -52,6 +52,17 @@ describe("RetryBudget", () => {
     assert.strictEqual(withdrawAll(budget), 10)
   })
 
+  it("lets no request pay for a retry that comes a window later", () => {
+    const timers = new ManualTimers()
+    const budget = RetryBudget.makeUnsafe({ ...shares, minPerSecond: 0 }, timers)
+    timers.advance(999)
+    depositMany(budget, 100)
+    timers.advance(8_001)
+    assert.isTrue(budget.withdraw())
+    timers.advance(1_999)
+    assert.isFalse(budget.withdraw())
+  })
+
   it("allows nothing at all with neither share nor reserve", () => {
     const budget = RetryBudget.makeUnsafe({ ...shares, ratio: 0, minPerSecond: 0 }, new ManualTimers())
     depositMany(budget, 100)
@@ -113,10 +124,12 @@ describe("RetryBudget", () => {
       for (const step of steps) {
         if (step < 400) timers.advance(step)
         else if (step < 700) {
-          budget.deposit()
-          requests.push(timers.now())
+          for (let i = 0; i < step % 20; i++) {
+            budget.deposit()
+            requests.push(timers.now())
+          }
         } else {
-          for (let i = 0; i < step % 7 && budget.withdraw(); i++) {
+          for (let i = 0; i < step % 30 && budget.withdraw(); i++) {
             const now = timers.now()
             retries.push(now)
             const inWindow = (at: number): boolean => at > now - window

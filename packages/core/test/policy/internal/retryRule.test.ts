@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Duration, Effect, Exit, Schedule } from "effect"
-import { HttpClientRequest, HttpClientResponse } from "effect/http"
+import { Cause, Duration, Effect, Exit, Schedule, Stream } from "effect"
+import { HttpBody, HttpClientRequest, HttpClientResponse } from "effect/http"
 import { ManualTimers } from "../../fixtures/time.ts"
 import { tagged } from "../../fixtures/pools.ts"
 import { AuthError, ConnectError, RateLimitExceeded, RetryExhausted } from "../../../src/model/PoolError.ts"
@@ -185,6 +185,19 @@ describe("next", () => {
     Effect.gen(function* () {
       const limited = failed(new RateLimitExceeded({ ...at, retryAfter: Duration.seconds(9) }))
       assert.strictEqual(tagged(yield* first(make({ while: () => true }), limited), "Again").delay, 9_000)
+    })
+  )
+
+  it.effect("sends again whatever no gate has let through, if `while` says so: nobody has touched it", () =>
+    Effect.gen(function* () {
+      const request = HttpClientRequest.post("http://test.local/").pipe(
+        HttpClientRequest.setBody(HttpBody.stream(Stream.empty))
+      )
+      const refused = new Passage([], request, 1)
+      const limited = failed(new RateLimitExceeded({ ...at, retryAfter: Duration.zero }))
+      const rule = make({ while: () => true })
+      assert.strictEqual((yield* rule.next(rule.state(), refused, limited, Infinity))._tag, "Again")
+      assert.strictEqual((yield* rule.next(rule.state(), attempt(request), limited, Infinity))._tag, "Final")
     })
   )
 
