@@ -184,6 +184,36 @@ describe("FaultInjection", () => {
     })
   )
 
+  it.effect("interruption at any moment gives everything back (property)", () =>
+    Effect.gen(function* () {
+      const { faults, pool } = yield* faulty({}, { size: 2, ejection: false, attemptTimeout: "80 millis" }, [
+        MockPool.get("/*", Effect.delay(MockPool.stream(Stream.make("one ", "two")), "5 millis"))
+      ])
+      // Lehmer's generator, so that a failure can be repeated.
+      let seed = 11
+      const random = (below: number) => (seed = (seed * 48271) % 2147483647) % below
+      for (let i = 0; i < 300; i++) {
+        const fates = ["refuse", "silence", "reset", "cut", "status", "none"] as const
+        const chosen = fates[random(6)] ?? "none"
+        yield* faults.configure({
+          latency: { rate: 0.5, max: "40 millis" },
+          ...(chosen === "none" ? {} : chosen === "status" ? { status: {} } : { [chosen]: 1 })
+        })
+        const fiber = yield* Effect.forkChild(text(pool.client.get("/x")), { startImmediately: true })
+        for (let turns = random(4); turns > 0; turns--) yield* Effect.yieldNow
+        yield* TestClock.adjust(random(60))
+        yield* Fiber.interrupt(fiber)
+        assert.strictEqual((yield* pool.stats).active, 0)
+      }
+      yield* faults.configure({})
+      for (const { client } of pool.slots) {
+        const fiber = yield* start(text(client.get("/x")))
+        yield* TestClock.adjust("5 millis")
+        assert.strictEqual(yield* Fiber.join(fiber), "one two")
+      }
+    })
+  )
+
   describe("between two transports", () => {
     /** A wire whose network a test plays, with faults before it. */
     const wired = (faults: FaultInjection.Options, options: Options = {}, wire = new Wire()) =>
@@ -236,6 +266,30 @@ describe("FaultInjection", () => {
         assert.strictEqual((yield* pool.stats).active, 0)
         yield* TestClock.adjust("5 seconds")
         assert.strictEqual((yield* pool.stats).active, 0)
+      })
+    )
+
+    it.effect("backpressure reaches the connection below", () =>
+      Effect.gen(function* () {
+        const { pool, wire } = yield* wired({}, { bodyBufferSize: 1024 })
+        const fiber = yield* start(pool.client.get("/"))
+        wire.at(0).write().head(200).data(new Uint8Array(2048))
+        const { arrayBuffer } = yield* Fiber.join(fiber)
+        assert.isTrue(wire.at(0).paused)
+        const reader = yield* start(arrayBuffer)
+        assert.isFalse(wire.at(0).paused)
+        wire.at(0).end()
+        assert.strictEqual((yield* Fiber.join(reader)).byteLength, 2048)
+      })
+    )
+
+    it.effect("a connection that is to be renewed is renewed below", () =>
+      Effect.gen(function* () {
+        const { pool, wire } = yield* wired({}, { maxRequestsPerConnection: 1 })
+        wire.onSend = (sent) => void sent.answer("ok")
+        yield* text(pool.client.get("/"))
+        yield* text(pool.client.get("/"))
+        assert.strictEqual(wire.opened, 2)
       })
     )
 

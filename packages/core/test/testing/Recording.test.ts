@@ -444,6 +444,30 @@ describe("Recording", () => {
     })
   )
 
+  it.effect("a connection that is to be renewed is renewed below", () =>
+    Effect.gen(function* () {
+      const wire = new Wire((sent) => void sent.answer("ok"))
+      const recorder = Recording.record({ file }).pipe(Layer.provide([wire.layer, disk().layer]))
+      const pool = yield* poolOn(recorder, { size: 1, maxRequestsPerConnection: 1 })
+      yield* text(pool.client.get("/"))
+      yield* text(pool.client.get("/"))
+      assert.strictEqual(wire.opened, 2)
+    })
+  )
+
+  it.effect("a body that the platform cannot read is the caller's error in a replay too", () =>
+    Effect.gen(function* () {
+      const one = disk()
+      const upstream = served(MockPool.post("/", MockPool.text("ok")))
+      const broken = () =>
+        HttpBody.raw(new ReadableStream({ start: (controller) => controller.error(new Error("gone")) }))
+      const error = yield* recording(one, upstream, ({ client }) => Effect.flip(client.post("/", { body: broken() })))
+      assert.strictEqual(error._tag, "InvalidRequest")
+      const again = yield* Effect.flip((yield* replaying(one)).client.post("/", { body: broken() }))
+      assert.strictEqual(again.message, error.message)
+    })
+  )
+
   it.effect("interim responses, and what a transport says of its connection, go through", () =>
     Effect.gen(function* () {
       const one = disk()

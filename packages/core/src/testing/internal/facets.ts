@@ -28,7 +28,7 @@ export interface Candidate {
 const distanceOf = (candidate: Candidate): number => candidate.differences.reduce((sum, { weight }) => sum + weight, 0)
 
 /** The candidate that a request was probably meant for. */
-export const nearest = (candidates: ReadonlyArray<Candidate>): Candidate | undefined => {
+const nearest = (candidates: ReadonlyArray<Candidate>): Candidate | undefined => {
   let best: Candidate | undefined
   for (const candidate of candidates) {
     if (best === undefined || distanceOf(candidate) < distanceOf(best)) best = candidate

@@ -45,7 +45,7 @@ export interface Resolved {
   readonly status: number
 }
 
-export type Fate = "refuse" | "silence" | "reset" | "cut" | "status"
+type Fate = "refuse" | "silence" | "reset" | "cut" | "status"
 
 export const resolve = ({ cut, latency, refuse, reset, silence, status }: Partial<Given>): Resolved => ({
   latency: {

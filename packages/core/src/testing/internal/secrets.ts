@@ -17,7 +17,7 @@ export interface Rules {
   readonly keep: ReadonlyArray<string>
 }
 
-export const noRules: Rules = { headers: [], members: [], keep: [] }
+const noRules: Rules = { headers: [], members: [], keep: [] }
 
 const isSecretName = (name: string, rules: Rules): boolean => secretNames.test(name) && !rules.keep.includes(name)
 

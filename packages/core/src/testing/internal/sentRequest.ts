@@ -106,7 +106,7 @@ const unreadable = (cause: unknown): TransportError =>
   new TransportError({ failure: { _tag: "Rejected", reason: "its body stream failed", cause } })
 
 /** Any body as bytes. Reads a stream to its end. */
-export const bytesOf = (body: HttpBody): Effect.Effect<Uint8Array, TransportError> => {
+const bytesOf = (body: HttpBody): Effect.Effect<Uint8Array, TransportError> => {
   if (body._tag === "Stream") {
     return Effect.mapBoth(Stream.runCollect(body.stream), { onFailure: unreadable, onSuccess: concat })
   }
