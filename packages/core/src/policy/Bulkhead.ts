@@ -99,11 +99,30 @@ export const make = (options: Options): Effect.Effect<Bulkhead, ConfigError> =>
 export const makeUnsafe = (
   options: Resolved,
   deps: { readonly timers: Timers }
-): Bulkhead & { readonly gate: Gate<PoolSaturated> } => {
-  const permits = new Permits(options, deps.timers)
-  return {
-    ...fromGates<PoolSaturated>([permits]),
-    gate: permits,
-    snapshot: () => ({ active: permits.active, waiting: permits.waiting, rejected: permits.rejected })
+): Bulkhead & { readonly gate: Gate<PoolSaturated> } => new Wall(options, deps.timers)
+
+/** A pool has one for every host it knows: what a request does not need is made when somebody asks for it. */
+class Wall implements Bulkhead {
+  readonly gate: Permits
+  private policy: Policy<PoolSaturated> | undefined
+
+  constructor(options: Resolved, timers: Timers) {
+    this.gate = new Permits(options, timers)
+  }
+
+  get wrap() {
+    return this.face.wrap
+  }
+
+  get guard() {
+    return this.face.guard
+  }
+
+  get snapshot() {
+    return (): Snapshot => ({ active: this.gate.active, waiting: this.gate.waiting, rejected: this.gate.rejected })
+  }
+
+  private get face(): Policy<PoolSaturated> {
+    return (this.policy ??= fromGates([this.gate]))
   }
 }

@@ -16,7 +16,7 @@
  * - Nothing runs in the background: an open circuit becomes half-open when the first attempt asks after `openFor`.
  *
  * One breaker is one circuit, whatever the host: around a client for many hosts put `Policy.perHost(CircuitBreaker.make())`.
- * A pool has a circuit for every host anyway.
+ * In a pool every host has its own.
  *
  * @since 0.1.0
  */
@@ -29,7 +29,7 @@ import type { ConfigError } from "../model/ConfigError.ts"
 import { check } from "../model/internal/check.ts"
 import * as Timers from "../model/internal/timers.ts"
 import type { CircuitOpen } from "../model/PoolError.ts"
-import { Circuit, type Deps } from "./internal/circuit.ts"
+import { Circuit, type Deps, EarlyGate } from "./internal/circuit.ts"
 import { fields, type Resolved, resolve, rules } from "./internal/circuitBreakerOptions.ts"
 import { verdictOf } from "./internal/circuitVerdict.ts"
 import { Listeners } from "./internal/listeners.ts"
@@ -223,24 +223,61 @@ export interface Gates {
 }
 
 /** @internal */
-export const makeUnsafe = (options: Resolved, deps: Deps): CircuitBreaker & Gates => {
-  const listeners = new Listeners<Change>()
-  const circuit = new Circuit(options, {
-    ...deps,
-    onChange: (change) => {
-      listeners.tell(change)
-      deps.onChange?.(change)
-    }
-  })
-  return {
-    ...fromGates<CircuitOpen>([circuit]),
-    gate: circuit,
-    early: circuit.early,
-    snapshot: () => ({ state: circuit.view, opened: circuit.opened, rejected: circuit.rejected }),
-    state: Effect.sync(() => circuit.view),
-    changes: listeners.stream,
-    isolate: Effect.sync(() => circuit.isolate()),
-    close: Effect.sync(() => circuit.close()),
-    reset: Effect.sync(() => circuit.reset())
+export const makeUnsafe = (options: Resolved, deps: Deps): CircuitBreaker & Gates => new Breaker(options, deps)
+
+/** A pool has one for every host it knows: what a request does not need is made when somebody asks for it. */
+class Breaker implements CircuitBreaker, Gates {
+  readonly gate: Circuit
+  readonly early: Gate<CircuitOpen>
+  private policy: Policy<CircuitOpen> | undefined
+  private listeners: Listeners<Change> | undefined
+
+  constructor(options: Resolved, deps: Deps) {
+    this.gate = new Circuit(options, {
+      timers: deps.timers,
+      random: deps.random,
+      onChange: (change) => {
+        this.listeners?.tell(change)
+        deps.onChange?.(change)
+      }
+    })
+    this.early = new EarlyGate(this.gate)
+  }
+
+  get wrap() {
+    return this.face.wrap
+  }
+
+  get guard() {
+    return this.face.guard
+  }
+
+  get state() {
+    return Effect.sync(() => this.gate.view)
+  }
+
+  get changes() {
+    this.listeners ??= new Listeners<Change>()
+    return this.listeners.stream
+  }
+
+  get isolate() {
+    return Effect.sync(() => this.gate.isolate())
+  }
+
+  get close() {
+    return Effect.sync(() => this.gate.close())
+  }
+
+  get reset() {
+    return Effect.sync(() => this.gate.reset())
+  }
+
+  get snapshot() {
+    return (): Snapshot => ({ state: this.gate.view, opened: this.gate.opened, rejected: this.gate.rejected })
+  }
+
+  private get face(): Policy<CircuitOpen> {
+    return (this.policy ??= fromGates([this.gate]))
   }
 }

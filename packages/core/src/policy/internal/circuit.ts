@@ -27,7 +27,7 @@ import { type IsFailure, type Resolved } from "./circuitBreakerOptions.ts"
 import { verdictOf } from "./circuitVerdict.ts"
 import { Openings } from "./openings.ts"
 import { type Outcomes, outcomes } from "./slidingOutcomes.ts"
-import { type TripRule, tripRules } from "./tripRules.ts"
+import { tripRules } from "./tripRules.ts"
 
 /** How long a probe may keep others out, at least: a request that takes longer is nothing to wait for. */
 const patience = 30_000
@@ -114,7 +114,20 @@ export interface Deps {
   readonly onChange?: ((change: Change) => void) | undefined
 }
 
-const nothing = (): void => {}
+/** Stands before what may wait. */
+export class EarlyGate implements Gate<CircuitOpen> {
+  private readonly circuit: Circuit
+
+  constructor(circuit: Circuit) {
+    this.circuit = circuit
+  }
+
+  admit(attempt: Attempt): Effect.Effect<void, CircuitOpen> | undefined {
+    return this.circuit.admitEarly(attempt)
+  }
+
+  settle(): void {}
+}
 
 export class Circuit implements Gate<CircuitOpen> {
   /** How often it has opened, and how many attempts it has refused. */
@@ -124,7 +137,6 @@ export class Circuit implements Gate<CircuitOpen> {
   /** Admissions of attempts that carry the mark of another gate. */
   private elsewhere: WeakMap<Attempt, Admission> | undefined
   private readonly openings: Openings
-  private readonly rules: ReadonlyArray<TripRule>
   private readonly verdict: IsFailure
   /** Whether somebody wants to know how long a call takes. */
   private readonly timed: boolean
@@ -135,20 +147,9 @@ export class Circuit implements Gate<CircuitOpen> {
     this.options = options
     this.deps = deps
     this.openings = new Openings(options.openFor, deps.random)
-    this.rules = tripRules(options)
     this.verdict = options.isFailure ?? verdictOf
     this.timed = options.slowCallRate !== undefined
     this.state = this.fresh()
-  }
-
-  /** Refuses where the gate itself would refuse now; takes nothing. */
-  readonly early: Gate<CircuitOpen> = {
-    admit: (attempt) => {
-      if (this.state._tag === "Closed") return undefined
-      const now = this.deps.timers.now()
-      return this.refuses(now) ? this.refuse(attempt, now) : undefined
-    },
-    settle: nothing
   }
 
   admit(attempt: Attempt): Effect.Effect<void, CircuitOpen> | undefined {
@@ -170,6 +171,13 @@ export class Circuit implements Gate<CircuitOpen> {
       // Whatever a predicate throws, or does to the circuit.
       if (admission.state === this.state) this.count(admission, failed)
     }
+  }
+
+  /** Refuses where the gate would refuse now; takes nothing. */
+  admitEarly(attempt: Attempt): Effect.Effect<void, CircuitOpen> | undefined {
+    if (this.state._tag === "Closed") return undefined
+    const now = this.deps.timers.now()
+    return this.refuses(now) ? this.refuse(attempt, now) : undefined
   }
 
   isolate(): void {
@@ -250,10 +258,9 @@ export class Circuit implements Gate<CircuitOpen> {
 
   private countCall(counts: Outcomes, failed: boolean, slow: boolean): void {
     counts.record(failed, slow)
-    const { rules } = this
-    for (let i = 0; i < rules.length; i++) {
-      const rule = rules[i]!
-      if (rule.trips(counts)) return this.open(rule.reason)
+    for (let i = 0; i < tripRules.length; i++) {
+      const rule = tripRules[i]!
+      if (rule.trips(counts, this.options)) return this.open(rule.reason)
     }
   }
 

@@ -14,16 +14,13 @@ export class Openings {
   /** Of the present opening, in milliseconds. */
   delay: number
   private readonly schedule: Delays | undefined
-  private readonly random: Random.Random
+  private readonly random: () => number
   private step: Step | undefined
 
   constructor(openFor: number | Delays, random: () => number) {
     this.delay = typeof openFor === "number" ? openFor : fields.openFor.default
     this.schedule = typeof openFor === "number" ? undefined : openFor
-    this.random = {
-      nextDoubleUnsafe: random,
-      nextIntUnsafe: () => Math.floor((random() * 2 - 1) * Number.MAX_SAFE_INTEGER)
-    }
+    this.random = random
   }
 
   /**
@@ -33,7 +30,11 @@ export class Openings {
   advance(now: number): void {
     if (this.schedule === undefined) return
     this.step ??= Effect.runSync(Schedule.toStep(this.schedule))
-    const step = Effect.provideService(this.step(now, undefined), Random.Random, this.random)
+    const { random } = this
+    const step = Effect.provideService(this.step(now, undefined), Random.Random, {
+      nextDoubleUnsafe: random,
+      nextIntUnsafe: () => Math.floor((random() * 2 - 1) * Number.MAX_SAFE_INTEGER)
+    })
     const exit = Effect.runSyncExit(step)
     if (Exit.isSuccess(exit)) this.delay = Duration.toMillis(exit.value[1])
     else if (!Pull.isDoneCause(exit.cause)) throw Cause.squash(exit.cause)

@@ -111,7 +111,7 @@ class Run {
     const attempt = new Passage<CircuitOpen>(unsent ? [this.circuit, later] : [this.circuit], request, 1)
     const id = this.attempts.push(attempt) - 1
     const now = this.timers.now()
-    const early = this.circuit.early.admit(attempt) === undefined
+    const early = this.circuit.admitEarly(attempt) === undefined
     const wait = attempt.enter()
     const admitted = this.model.admits(id, now)
     assert.strictEqual(attempt.sent || (unsent && wait === Effect.never), admitted, "admitted")
