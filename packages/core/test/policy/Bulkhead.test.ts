@@ -370,6 +370,6 @@ describe("Bulkhead", () => {
         empty(made)
         assert.isAtLeast(made.snapshot().rejected, refused)
       }),
-    { arbitrary: { runs: 15 } }
+    { arbitrary: { runs: 10 }, timeout: 60_000 }
   )
 })
