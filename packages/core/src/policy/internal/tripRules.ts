@@ -5,7 +5,7 @@
 import type { Counts, TripReason } from "../CircuitBreaker.ts"
 import type { Resolved } from "./circuitBreakerOptions.ts"
 
-export interface TripRule {
+interface TripRule {
   readonly reason: TripReason
   /** Asked after every call that counts. */
   readonly trips: (counts: Counts, options: Resolved) => boolean
