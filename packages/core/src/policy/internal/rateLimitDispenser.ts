@@ -88,7 +88,8 @@ export class Dispenser {
   /** The time when the tokens were taken; `undefined` when they cannot be had at once. */
   take(cost: number): number | undefined {
     const now = this.now()
-    if (this.line.size > 0 || this.pausedUntil > now || this.rule.when(cost, now) > now + tolerance) return undefined
+    if (this.line.size > 0 || this.pausedUntil > now || cost > this.rule.capacity) return undefined
+    if (this.rule.when(cost, now) > now + tolerance) return undefined
     this.rule.take(cost, now)
     return now
   }

@@ -32,6 +32,8 @@ export class SlidingWindow implements Rule {
 
   take(count: number, now: number): void {
     this.forget(now)
+    // Its caller does not wait for the last billionth of a second.
+    while (this.size + count > this.capacity) this.drop()
     while (this.size + count > this.times.length) this.grow()
     for (let i = 0; i < count; i++) this.times[this.index(this.size++)] = now
   }
@@ -59,10 +61,12 @@ export class SlidingWindow implements Rule {
 
   /** Drops what the window that ends now no longer holds. */
   private forget(now: number): void {
-    while (this.size > 0 && this.at(0) + this.interval <= now) {
-      this.first = this.index(1)
-      this.size--
-    }
+    while (this.size > 0 && this.at(0) + this.interval <= now) this.drop()
+  }
+
+  private drop(): void {
+    this.first = this.index(1)
+    this.size--
   }
 
   private grow(): void {
