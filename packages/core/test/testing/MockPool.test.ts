@@ -398,7 +398,7 @@ describe("MockPool", () => {
         ]
         assert.strictEqual(
           tagged(error, "InvalidRequest").reason,
-          `the mock has no answer to it\n  ${lines.join("\n  ")}\n`
+          `the mock has no answer to it\n  ${lines.join("\n  ")}`
         )
         const mismatch = yield* Effect.flip(mock.verify)
         assert.strictEqual(

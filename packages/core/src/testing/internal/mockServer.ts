@@ -85,9 +85,7 @@ export class MockServer {
     )
     const which = `${method} ${url} (request ${this.requests.length}, at ${request.at} ms)`
     this.unexpected.push([which, ...lines].join("\n  "))
-    return given(
-      (at) => new InvalidRequest({ ...at, reason: `the mock has no answer to it\n  ${lines.join("\n  ")}\n` })
-    )
+    return given((at) => new InvalidRequest({ ...at, reason: `the mock has no answer to it\n  ${lines.join("\n  ")}` }))
   }
 }
 

@@ -58,7 +58,7 @@ export class Player {
     return failing({
       _tag: "Given",
       error: (at) =>
-        new InvalidRequest({ ...at, reason: `it is not in the recording, or not any more\n  ${lines.join("\n  ")}\n` })
+        new InvalidRequest({ ...at, reason: `it is not in the recording, or not any more\n  ${lines.join("\n  ")}` })
     })
   }
 }
