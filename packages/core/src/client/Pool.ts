@@ -34,7 +34,9 @@ import type { HostStats } from "./Host.ts"
 import * as Announcer from "./internal/announcer.ts"
 import * as Clients from "./internal/clients.ts"
 import { invalid } from "./internal/failures.ts"
+import * as MetricsSource from "./internal/metricsSource.ts"
 import { PoolState } from "./internal/state.ts"
+import * as ClientMetrics from "../observe/ClientMetrics.ts"
 import * as PoolConfig from "./PoolConfig.ts"
 import { fromHttpClientError, type PoolError } from "../model/PoolError.ts"
 import type { PoolEvent } from "./PoolEvent.ts"
@@ -137,6 +139,7 @@ export const make = Effect.fnUntraced(function* (
   const announcer = yield* Announcer.make
   const state = new PoolState(config, connector, services, announcer, gates)
   yield* Effect.addFinalizer(() => state.close)
+  if (config.observe.metrics) yield* ClientMetrics.register(MetricsSource.make(state), config.name)
   return {
     client: Clients.make(state, Clients.anySlot),
     httpClient: Clients.makeFolded(state),

@@ -108,8 +108,10 @@ export interface EjectionOptions {
 export interface ObserveOptions {
   /** Durations by method and status, and all that Effect's metrics show of a pool. Default: true. */
   readonly metrics?: boolean | undefined
-  /** Spans, and trace context sent on; `auto`: when a tracer other than Effect's own is installed. Default: auto. */
-  readonly spans?: "auto" | "on" | "off" | undefined
+  /**
+   * Spans, and trace context sent on; `auto`: where a tracer is installed, or a span is around the request. Default: auto.
+   */
+  readonly spans?: boolean | "auto" | undefined
 }
 
 /**
@@ -247,7 +249,7 @@ export interface PoolConfig {
   readonly connection: ConnectionOptions
   readonly failOnStatus: boolean
   readonly middleware: ReadonlyArray<Middleware>
-  readonly observe: { readonly metrics: boolean; readonly spans: "auto" | "on" | "off" }
+  readonly observe: { readonly metrics: boolean; readonly spans: boolean | "auto" }
   /** What holds for a host that has no settings of its own. */
   readonly host: ResolvedHost
   /** By origin. With a `baseUrl`, its origin is always in it. */
@@ -368,7 +370,7 @@ export const resolve = Effect.fnUntraced(function* (options: Options): Effect.fn
     middleware: given.middleware ?? [],
     observe:
       given.observe === false
-        ? { metrics: false, spans: "off" }
+        ? { metrics: false, spans: false }
         : {
             metrics: given.observe?.metrics ?? fields.observe.fields.metrics.default,
             spans: given.observe?.spans ?? fields.observe.fields.spans.default

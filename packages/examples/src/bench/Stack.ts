@@ -13,8 +13,8 @@ const policies = {
   bulkhead: { bulkhead: { maxConcurrent: 1024 } },
   retry: { retry: true },
   hedge: { hedge: { delay: "1 second" } },
-  metrics: { observe: { metrics: true, spans: "off" } },
-  spans: { observe: { metrics: false, spans: "on" } }
+  metrics: { observe: { metrics: true, spans: false } },
+  spans: { observe: { metrics: false, spans: true } }
 } satisfies { readonly [name: string]: PoolConfig.Options }
 
 export type PolicyName = keyof typeof policies
@@ -42,5 +42,5 @@ export const full = (options: { readonly traced: boolean }): PoolConfig.Options 
   ...policies.bulkhead,
   ...policies.retry,
   attemptTimeout: "30 seconds",
-  observe: { metrics: true, spans: options.traced ? "on" : "off" }
+  observe: { metrics: true, spans: options.traced }
 })

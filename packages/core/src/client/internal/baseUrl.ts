@@ -16,6 +16,7 @@ export interface Resolved {
 
 export interface Unresolved {
   readonly origin: undefined
+  readonly path: undefined
   readonly reason: string
 }
 
@@ -55,7 +56,7 @@ const isPlain = (path: string): boolean => {
   return true
 }
 
-const unresolved = (reason: string): Unresolved => ({ origin: undefined, reason })
+const unresolved = (reason: string): Unresolved => ({ origin: undefined, path: undefined, reason })
 
 export const resolve = (base: Base | undefined, request: HttpClientRequest): Resolved | Unresolved => {
   const { url } = request

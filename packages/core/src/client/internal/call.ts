@@ -25,6 +25,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import type * as Tracer from "effect/Tracer"
 import {
   isPoolError,
   PoolClosed,
@@ -144,6 +145,7 @@ export class Call implements Expiring<Hedging> {
   /** Called when nothing of it is left, its response's body included. */
   onDone: (() => void) | undefined = undefined
 
+  private readonly span: Tracer.Span | undefined
   private readonly policies: HostPolicies
   private readonly startedAt: number
   private resume: Resume | undefined
@@ -170,8 +172,10 @@ export class Call implements Expiring<Hedging> {
     services: Context.Context<never>,
     resume: Resume,
     slot: number,
-    streaming: boolean
+    streaming: boolean,
+    span: Tracer.Span | undefined
   ) {
+    this.span = span
     this.owner = owner
     this.host = host
     this.policies = policies
@@ -268,10 +272,12 @@ export class Call implements Expiring<Hedging> {
         this.second = undefined
         return
       }
+      if (ended === this.second) this.policies.hedge?.won()
       this.first = ended
       this.second = undefined
       rival.interrupt()
-    } else this.policies.hedge?.observe(this.owner.timers.now() - this.roundAt)
+    }
+    if (outcome._tag === "Response") this.policies.hedge?.observe(this.owner.timers.now() - this.roundAt, this.request)
     this.disarmHedge()
     if (this.thrown !== undefined) {
       ended.exchange?.discard()
@@ -377,6 +383,7 @@ export class Call implements Expiring<Hedging> {
     const { resume } = this
     this.resume = undefined
     this.release()
+    if (this.tries > 1) this.span?.attribute("http.request.resend_count", this.tries - 1)
     resume?.(exit)
     const exchange = this.winner?.exchange
     if (exchange?.running === true) exchange.onDone = this.onDone

@@ -14,7 +14,9 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as UrlParams from "effect/http/UrlParams"
 import * as Option from "effect/Option"
+import type * as Tracer from "effect/Tracer"
 import { fromHttpClientError, isPoolError, type PoolError, toHttpClientError } from "../../model/PoolError.ts"
+import * as ClientSpan from "../../observe/ClientSpan.ts"
 import { run as withMiddleware } from "../../policy/internal/onion.ts"
 import * as BaseUrl from "./baseUrl.ts"
 import { invalid } from "./failures.ts"
@@ -27,27 +29,37 @@ type Run = (request: HttpClientRequest.HttpClientRequest) => Effect.Effect<HttpC
 
 /** The fast lane. */
 export const execute = (state: PoolState, slot: number, streaming: boolean): Run => {
-  const send = (request: HttpClientRequest.HttpClientRequest, services: Context.Context<never>) =>
+  const { middleware, observe } = state.config
+  const send = (
+    request: HttpClientRequest.HttpClientRequest,
+    services: Context.Context<never>,
+    span: Tracer.Span | undefined
+  ) =>
     Effect.callback<HttpClientResponse, PoolError>((resume) => {
-      const running = state.begin(request, services, resume, slot, streaming)
+      const running = state.begin(request, services, resume, slot, streaming, span)
       if (isPoolError(running)) {
         resume(Effect.fail(running))
         return
       }
       return Effect.sync(() => running.interrupt())
     })
-  return around(state, (request) =>
-    // Only a streamed body runs effects, which need the caller's services.
+  // Only a streamed body runs effects, which need the caller's services.
+  const bare = (request: HttpClientRequest.HttpClientRequest, span: Tracer.Span | undefined) =>
     request.body._tag === "Stream"
-      ? Effect.withFiber((fiber) => send(request, fiber.context))
-      : send(request, state.services)
-  )
-}
-
-/** Middleware stands around the call, with all its attempts. */
-const around = (state: PoolState, run: Run): Run => {
-  const { middleware } = state.config
-  return middleware.length === 0 ? run : withMiddleware(middleware, run)
+      ? Effect.withFiber((fiber) => send(request, fiber.context, span))
+      : send(request, state.services, span)
+  const untraced = withMiddleware(middleware, (request) => bare(request, undefined))
+  return observe.spans === false
+    ? untraced
+    : ClientSpan.traced(
+        (request, span) => {
+          if (span === undefined) return untraced(request)
+          if (middleware.length === 0) return bare(request, span)
+          const around = withMiddleware(middleware, (sent) => bare(sent, span))
+          return Effect.withParentSpan(around(request), span, { captureStackTrace: false })
+        },
+        { target: (request) => state.target(request), spans: observe.spans }
+      )
 }
 
 export const make = (state: PoolState, slot: number): HttpClient.HttpClient.With<PoolError> => {
@@ -89,7 +101,16 @@ const transformable = (state: PoolState, slot: number): Run => {
       return Effect.sync(() => call.interrupt())
     }).pipe(Effect.mapError((error) => toHttpClientError(error, request)))
   )
-  return around(state, (request) => Effect.mapError(transport.execute(request), (error) => unfold(error, request)))
+  const { middleware, observe } = state.config
+  return withMiddleware(middleware, (request) =>
+    Effect.withFiber((fiber) => {
+      const run = Effect.mapError(transport.execute(request), (error) => unfold(error, request))
+      // This lane's spans are Effect's own.
+      return ClientSpan.isOn(fiber, observe.spans, request)
+        ? run
+        : Effect.provideService(run, HttpClient.TracerDisabledWhen, () => true)
+    })
+  )
 }
 
 /** What a transformed client sees must be absolute: `HttpClient.make` parses it, redirects are resolved against it. */

@@ -53,6 +53,7 @@ export interface HostOwner {
   readonly pick: (candidates: Candidates) => number
   readonly attend: (change: 1 | -1) => void
   readonly emit: (event: PoolEvent) => void
+  readonly onHost: { readonly changed: (host: Host) => void } | undefined
   readonly reportSaturation: (origin: string, reason: string) => void
 }
 
@@ -119,6 +120,7 @@ export class Host implements Candidates, Owner, LaneOwner {
     this.limits = this.pool.limitsOf(config)
     this.headers = this.pool.headersOf(config)
     this.policies = this.pool.policiesOf(this, config)
+    this.changed()
   }
 
   get requestTimeout(): number {
@@ -219,8 +221,13 @@ export class Host implements Candidates, Owner, LaneOwner {
     if (this.pool.config.observe.metrics) this.observed().failed(tag)
   }
 
+  /** There is something for the metrics to show that there was not. */
+  changed(): void {
+    this.pool.onHost?.changed(this)
+  }
+
   private observed(): Traffic {
-    return (this.traffic ??= new Traffic())
+    return (this.traffic ??= new Traffic(this))
   }
 
   /** An exchange is over. */

@@ -88,7 +88,20 @@ const headers = Http.headers(
 
 const observeFields = {
   metrics: Field.boolean("Durations, and what Effect's metrics show.", true),
-  spans: Field.choice("Spans, and trace context sent on. `auto`: when a tracer is installed.", ["auto", "on", "off"])
+  spans: Field.withDefault(
+    Field.field<boolean | "auto">(
+      "Spans, and trace context sent on. `auto`: where a tracer is installed, or a span is around the request.",
+      {
+        unit: "boolean or choice",
+        allowed: 'true, false or "auto"',
+        show: true,
+        parse: (value) => (typeof value === "boolean" || value === "auto" ? value : undefined),
+        fromText: Field.booleanFromText
+      },
+      "auto"
+    ),
+    "auto"
+  )
 }
 
 /** All options, in the order of the documentation. */

@@ -7,12 +7,14 @@ import * as Effect from "effect/Effect"
 import * as Headers from "effect/http/Headers"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as Random from "effect/Random"
+import type * as Tracer from "effect/Tracer"
 import type { Connector, Timers } from "../Connector.ts"
 import type { PoolStats } from "../Pool.ts"
 import type { PoolConfig, ResolvedHost } from "../PoolConfig.ts"
 import * as PoolError from "../../model/PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 import * as Selection from "../Selection.ts"
+import * as ClientSpan from "../../observe/ClientSpan.ts"
 import type { Gate } from "../../policy/Policy.ts"
 import type { Announcer } from "./announcer.ts"
 import * as BaseUrl from "./baseUrl.ts"
@@ -22,6 +24,7 @@ import { invalid } from "./failures.ts"
 import { HostPolicies } from "./hostPolicies.ts"
 import { Exchange, type Kind, type Limits, type Resume } from "./exchange.ts"
 import { type Counters, Host, type HostOwner, noCounts } from "./host.ts"
+import type { HostWatcher } from "./metricsSource.ts"
 import { latency, reuse, type Traffic } from "./traffic.ts"
 import * as MakeTimers from "../../model/internal/timers.ts"
 
@@ -47,9 +50,13 @@ export class PoolState implements HostOwner, CallOwner {
   readonly hostConfigs: Map<string, ResolvedHost>
   private readonly announcer: Announcer
   closing = false
+  /** Who shows what hosts do, if anybody. */
+  onHost: HostWatcher | undefined = undefined
   /** Calls that wait for their gates, or between two attempts. */
   private readonly waitingCalls = new Set<Call>()
   private readonly noPolicies: HostPolicies
+  /** Attributes of spans, made once for each origin. */
+  private readonly spanOrigins = new Map<string, ClientSpan.Origin>()
   private readonly rule: Selection.Rule
   private readonly deadlines: Deadlines<Kind>
   private readonly hedges: Deadlines<Hedging>
@@ -97,12 +104,13 @@ export class PoolState implements HostOwner, CallOwner {
     services: Context.Context<never>,
     resume: Resume,
     slot: number,
-    streaming: boolean
+    streaming: boolean,
+    span?: Tracer.Span | undefined
   ): Exchange | Call | PoolError.PoolError {
     const target = this.locate(request)
     if (PoolError.isPoolError(target)) return target
     const { host, path } = target
-    if (host.policies !== undefined) return this.call(target, request, services, resume, slot, streaming)
+    if (host.policies !== undefined) return this.call(target, request, services, resume, slot, streaming, span)
     const wanted = this.wantedSlot(request, host, slot, 1)
     if (typeof wanted !== "number") return wanted
     const exchange = new Exchange(host, request, path, outgoing(request, host.headers), services, resume, streaming)
@@ -128,10 +136,11 @@ export class PoolState implements HostOwner, CallOwner {
     services: Context.Context<never>,
     resume: Resume,
     slot: number,
-    streaming: boolean
+    streaming: boolean,
+    span?: Tracer.Span | undefined
   ): Call {
     const policies = host.policies ?? this.noPolicies
-    const call = new Call(this, host, policies, request, path, services, resume, slot, streaming)
+    const call = new Call(this, host, policies, request, path, services, resume, slot, streaming, span)
     call.start()
     return call
   }
@@ -157,6 +166,19 @@ export class PoolState implements HostOwner, CallOwner {
     exchange.deadlineAt = call.deadlineAt
     host.submit(exchange, wanted, this.timers.now())
     return exchange
+  }
+
+  /** Where a request leads, for its span; `undefined` when it cannot be sent. */
+  target(request: HttpClientRequest): ClientSpan.Target | undefined {
+    const { origin, path } = BaseUrl.resolve(this.base, request)
+    if (origin === undefined) return undefined
+    let known = this.spanOrigins.get(origin)
+    if (known === undefined) {
+      if (this.spanOrigins.size >= this.config.maxHosts) this.spanOrigins.clear()
+      known = ClientSpan.origin(origin)
+      this.spanOrigins.set(origin, known)
+    }
+    return { origin: known, path }
   }
 
   private locate(request: HttpClientRequest): Located | PoolError.PoolError {
@@ -208,6 +230,7 @@ export class PoolState implements HostOwner, CallOwner {
     if (this.hosts.size >= this.config.maxHosts && !this.evictOne()) return undefined
     const host = new Host(this, origin, this.hostConfigs.get(origin) ?? this.config.host)
     this.hosts.set(origin, host)
+    this.onHost?.changed(host)
     this.emit({ _tag: "HostAdded", origin })
     return host
   }
@@ -224,6 +247,7 @@ export class PoolState implements HostOwner, CallOwner {
     // Its connections are still to be closed.
     oldest.counters = this.evicted
     Effect.runForkWith(this.services)(oldest.close())
+    this.onHost?.evicted(oldest)
     this.emit({ _tag: "HostEvicted", origin: oldest.origin })
     return true
   }

@@ -3,27 +3,25 @@
  * Made with the first of them, so a host that is only known has none.
  */
 import type { Latency } from "../Host.ts"
+import type { RequestSeries } from "../../observe/ClientMetrics.ts"
 import * as Histogram from "../../observe/Histogram.ts"
-
-/** Requests of one method that ended in the same way. */
-export interface Series {
-  readonly method: string
-  /** A status, or the tag of an error. */
-  readonly end: number | string
-  /** Until the head of the response, or the error. */
-  readonly durations: Histogram.Histogram
-}
 
 export class Traffic {
   /** By method, then by end. */
-  private readonly series = new Map<string, Map<number | string, Series>>()
+  private readonly series = new Map<string, Map<number | string, RequestSeries>>()
   /** The next one nearly always ends as the last one did. */
-  private last: Series | undefined = undefined
+  private last: RequestSeries | undefined = undefined
   /** By tag. */
   private failures: Map<string, number> | undefined = undefined
   /** Connections by why they ended. */
   private ends: Map<string, number> | undefined = undefined
   private connections: Histogram.Histogram | undefined = undefined
+  private readonly host: { readonly changed: () => void }
+
+  /** The host hears of a series or a reason that there was not. */
+  constructor(host: { readonly changed: () => void }) {
+    this.host = host
+  }
 
   record(method: string, end: number | string, millis: number): void {
     let { last } = this
@@ -41,12 +39,14 @@ export class Traffic {
 
   disconnected(reason: string, millis: number): void {
     const ends = (this.ends ??= new Map())
-    ends.set(reason, (ends.get(reason) ?? 0) + 1)
+    const before = ends.get(reason)
+    ends.set(reason, (before ?? 0) + 1)
     this.connections ??= new Histogram.Histogram(Histogram.connectionBoundaries)
     this.connections.record(millis / 1000)
+    if (before === undefined) this.host.changed()
   }
 
-  get all(): ReadonlyArray<Series> {
+  get all(): ReadonlyArray<RequestSeries> {
     return [...this.series.values()].flatMap((ends) => [...ends.values()])
   }
   get failuresBy(): ReadonlyMap<string, number> {
@@ -59,7 +59,7 @@ export class Traffic {
     return this.connections
   }
 
-  private find(method: string, end: number | string): Series {
+  private find(method: string, end: number | string): RequestSeries {
     let ends = this.series.get(method)
     if (ends === undefined) {
       ends = new Map()
@@ -69,6 +69,7 @@ export class Traffic {
     if (found === undefined) {
       found = { method, end, durations: new Histogram.Histogram() }
       ends.set(end, found)
+      this.host.changed()
     }
     return found
   }
