@@ -212,7 +212,10 @@ export class RateLimitExceeded extends Data.TaggedError("RateLimitExceeded")<
   readonly [TypeId] = TypeId
   override get message(): string {
     if (this.reason !== undefined) return storeUnavailable("rate limit", this.request, this.retryAfter)
-    return `Rate limit reached. ${show(this.request)}: try again in ${Duration.toMillis(this.retryAfter)} ms`
+    const advice = Duration.isFinite(this.retryAfter)
+      ? `try again in ${Duration.toMillis(this.retryAfter)} ms`
+      : "it costs more than the limit ever allows; raise `limit` or `burst`"
+    return `Rate limit reached. ${show(this.request)}: ${advice}`
   }
 }
 

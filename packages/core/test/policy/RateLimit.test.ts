@@ -79,6 +79,7 @@ describe("RateLimit", () => {
       assert.isTrue(error instanceof RateLimitExceeded && !Duration.isFinite(error.retryAfter))
       const direct = yield* Effect.flip(limit.acquire(4))
       assert.isFalse(Duration.isFinite(direct.retryAfter))
+      assert.include(direct.message, "more than the limit ever allows")
       yield* limited.get("http://a.test/3")
       assert.strictEqual(limit.snapshot().available, 0)
     })
