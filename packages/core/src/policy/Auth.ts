@@ -245,8 +245,9 @@ export const apiKey = (options: ApiKeyOptions): Effect.Effect<Auth, ConfigError>
 
 const hasParameter = ({ url, urlParams }: Request, name: string): boolean => {
   if (urlParams.params.some(([known]) => known === name)) return true
-  const query = url.indexOf("?")
-  return query !== -1 && new URLSearchParams(url.slice(query + 1).replace(/#[^]*$/, "")).has(name)
+  // A fragment may look like a query; it is not sent.
+  const query = /^[^?#]*\?([^#]*)/.exec(url)?.[1]
+  return query !== undefined && new URLSearchParams(query).has(name)
 }
 
 /**

@@ -205,8 +205,10 @@ describe("Auth", () => {
         ]) {
           assert.strictEqual(yield* authorize(auth, own), own)
         }
-        const other = HttpClientRequest.get(`${api}/x?kk=1#?k=2`)
-        assert.notStrictEqual(yield* authorize(auth, other), other)
+        for (const url of [`${api}/x?kk=1`, `${api}/x?a=1#&k=2`, `${api}/x#?k=2`]) {
+          const other = HttpClientRequest.get(url)
+          assert.notStrictEqual(yield* authorize(auth, other), other, url)
+        }
       })
     )
 
@@ -582,6 +584,31 @@ describe("Auth", () => {
         assert.strictEqual((yield* (yield* around(auth, client)).execute(upload)).status, 401)
         assert.strictEqual(sent.length, 1)
         assert.deepStrictEqual(rejected, ["1"])
+      })
+    )
+
+    it.effect("the discarded 401 is read to its end before the request is sent again", () =>
+      Effect.gen(function* () {
+        const log: Array<string> = []
+        const { client } = recording((_, count) => {
+          log.push(`request ${count}`)
+          if (count === 2) return new Response("ok")
+          const chunks = ["n", "o"]
+          const body = new ReadableStream<Uint8Array>(
+            {
+              pull: (controller) => {
+                const chunk = chunks.shift()
+                log.push(chunk ?? "end")
+                if (chunk === undefined) controller.close()
+                else controller.enqueue(new TextEncoder().encode(chunk))
+              }
+            },
+            { highWaterMark: 0 }
+          )
+          return new Response(body, { status: 401 })
+        })
+        yield* (yield* around(counting().auth, client)).get(`${api}/x`)
+        assert.deepStrictEqual(log, ["request 1", "n", "o", "end", "request 2"])
       })
     )
 

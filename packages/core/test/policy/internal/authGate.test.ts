@@ -77,6 +77,17 @@ describe("authGate", () => {
     })
   )
 
+  it.effect("an attempt that has its credentials and is given up before it comes back is forgotten", () =>
+    Effect.gen(function* () {
+      const gate = authGate({ authorize: (sent) => Effect.succeed(sign(sent)) })
+      const attempt = new Passage([gate], request, 1)
+      yield* gate.admit(attempt) ?? Effect.die("it does not wait")
+      assert.strictEqual(remembered(gate), 1)
+      gate.abandon?.(attempt)
+      assert.strictEqual(remembered(gate), 0)
+    })
+  )
+
   it.effect("interruption at any moment leaves nothing behind", () =>
     Effect.gen(function* () {
       let ended = 0
