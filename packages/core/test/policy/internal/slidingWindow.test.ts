@@ -53,6 +53,14 @@ describe("slidingWindow", () => {
     assert.strictEqual(window.available(160), 0)
   })
 
+  it("takes what its caller is a billionth of a second early for: never more than it can remember", () => {
+    const window = new SlidingWindow(2, 100)
+    window.take(2, 0)
+    window.take(2, 100 - 1e-7)
+    assert.strictEqual(window.available(150), 0)
+    assert.strictEqual(window.available(200), 2)
+  })
+
   it("remembers as much as it needs, in a ring that grows up to the limit", () => {
     const window = new SlidingWindow(100, 1_000)
     for (let now = 0; now < 10_000; now += 10) {
