@@ -126,14 +126,12 @@ describe("Auth", () => {
 
     it.effect("a failure of the effect, or an empty token, is an AuthError with the request", () =>
       Effect.gen(function* () {
-        const failing = yield* Auth.bearer(Effect.fail(new RangeError("s3cr3t")))
+        class Sealed extends Schema.TaggedError<Sealed>()("Sealed", { key: Schema.String }) {}
+        const failing = yield* Auth.bearer(Effect.fail(new Sealed({ key: "s3cr3t" })))
         const failure = yield* Effect.flip(authorize(failing))
         assert.strictEqual(failure._tag, "AuthError")
-        assert.instanceOf(failure.cause, RangeError)
-        assert.strictEqual(
-          failure.message,
-          "Authentication failed: no bearer token (RangeError). GET https://api.test/x"
-        )
+        assert.instanceOf(failure.cause, Sealed)
+        assert.strictEqual(failure.message, "Authentication failed: no bearer token (Sealed). GET https://api.test/x")
         const empty = yield* Auth.bearer(Effect.sync(() => Redacted.make("")))
         assert.include((yield* Effect.flip(authorize(empty))).reason, "is empty")
       })

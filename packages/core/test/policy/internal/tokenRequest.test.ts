@@ -290,7 +290,7 @@ describe("tokenRequest", () => {
       Effect.gen(function* () {
         const outcomes = [
           Effect.succeed(json({}, 500)),
-          Effect.fail(new Error("reset")),
+          Effect.fail("reset"),
           Effect.never,
           Effect.succeed(json({}, 429))
         ]
