@@ -153,16 +153,17 @@ local function available()
   local weight = 1 - (now - start) / interval
   return math.max(0, math.floor(capacity - current - previous * weight + 1e-9))
 end
+-- From now on: a time since 1970 in microseconds has no room for fractions.
 local function fits(from, before, room)
-  return before <= room and from or from + interval * (1 - room / before)
+  return from - now + (before <= room and 0 or interval * (1 - room / before))
 end
 local function due(cost)
   if cost <= available() then return 0 end
   local room = capacity - cost
-  local when
-  if current <= room then when = fits(start, previous, room - current)
-  else when = fits(start + interval, current, room) end
-  return math.max(1, when - now)
+  local wait
+  if current <= room then wait = fits(start, previous, room - current)
+  else wait = fits(start + interval, current, room) end
+  return math.max(1, wait)
 end
 local function take(cost) current = current + cost end
 local function giveBack(count, taken)
