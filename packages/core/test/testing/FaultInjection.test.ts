@@ -269,6 +269,24 @@ describe("FaultInjection", () => {
       })
     )
 
+    it.effect(
+      "a connection that goes on at once when it may keeps the order; one that the pool has paused stays so",
+      () =>
+        Effect.gen(function* () {
+          const { pool, wire } = yield* wired({ latency: { min: 1000, max: 1000 } }, { bodyBufferSize: 1024 })
+          const fiber = yield* start(text(pool.client.get("/")))
+          const sent = wire.at(0).write().head(200).data("a")
+          sent.resume = () => void sent.data("b").end()
+          yield* TestClock.adjust("1 second")
+          assert.strictEqual(yield* Fiber.join(fiber), "ab")
+          const large = yield* start(pool.client.get("/"))
+          wire.at(1).write().head(200).data(new Uint8Array(2048))
+          yield* TestClock.adjust("1 second")
+          yield* Fiber.join(large)
+          assert.isTrue(wire.at(1).paused)
+        })
+    )
+
     it.effect("backpressure reaches the connection below", () =>
       Effect.gen(function* () {
         const { pool, wire } = yield* wired({}, { bodyBufferSize: 1024 })

@@ -79,6 +79,8 @@ class FaultyExchange implements Exchange, Control {
   private control: Control | undefined = undefined
   private held: Array<() => void> | undefined = undefined
   private stopTimer: (() => void) | undefined = undefined
+  /** The pool wants no more for now. */
+  private paused = false
   /** The pool hears no more of it. */
   private over = false
   /** The transport below is done with it. */
@@ -126,10 +128,12 @@ class FaultyExchange implements Exchange, Control {
   }
 
   pause(): void {
+    this.paused = true
     this.control?.pause()
   }
 
   resume(): void {
+    this.paused = false
     if (this.held === undefined) this.control?.resume()
   }
 
@@ -179,11 +183,11 @@ class FaultyExchange implements Exchange, Control {
   }
 
   private release(): void {
-    const { held } = this
-    this.held = undefined
-    this.control?.resume()
     // One of them may be the end of it.
-    for (const event of held ?? []) if (!this.over) event()
+    for (const event of this.held ?? []) if (!this.over) event()
+    this.held = undefined
+    // Last: the rest of the response may come before this returns.
+    if (!this.over && !this.paused) this.control?.resume()
   }
 
   // ------------------------------------------------------------------ from the transport below
