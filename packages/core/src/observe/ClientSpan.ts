@@ -193,17 +193,32 @@ export const begin = (
  * @category unsafe
  * @since 0.1.0
  */
-export const propagate = (fiber: AnyFiber, request: Request, span: Tracer.Span): Request => {
-  if (!fiber.getRef(HttpClient.TracerPropagationEnabled)) return request
+export const propagate = (fiber: AnyFiber, request: Request, span: Tracer.Span): Request =>
+  fiber.getRef(HttpClient.TracerPropagationEnabled)
+    ? HttpClientRequest.makeWith(
+        request.method,
+        request.url,
+        request.urlParams,
+        request.hash,
+        Headers.fromRecordUnsafe({ ...request.headers, ...traceContext(span) }),
+        request.body
+      )
+    : request
+
+/**
+ * The values of these headers, as `HttpTraceContext.toHeaders` has them: for executors that write headers themselves, as to
+ * make a new request costs as much as the span.
+ *
+ * @category unsafe
+ * @since 0.1.0
+ */
+export const traceContext = (span: Tracer.Span): { readonly b3: string; readonly traceparent: string } => {
   const { spanId, traceId } = span
   const above = Option.isSome(span.parent) ? `-${span.parent.value.spanId}` : ""
-  // As `HttpTraceContext.toHeaders` has it, in one object instead of three.
-  const headers = Headers.fromRecordUnsafe({
-    ...request.headers,
+  return {
     b3: `${traceId}-${spanId}-${span.sampled ? "1" : "0"}${above}`,
     traceparent: `00-${traceId.padStart(32, "0")}-${spanId}-${span.sampled ? "01" : "00"}`
-  })
-  return HttpClientRequest.makeWith(request.method, request.url, request.urlParams, request.hash, headers, request.body)
+  }
 }
 
 /**
