@@ -235,9 +235,9 @@ export class CircuitOpen extends Data.TaggedError("CircuitOpen")<
   readonly [TypeId] = TypeId
   override get message(): string {
     if (this.reason !== undefined) return storeUnavailable("circuit breaker", this.request, this.retryAfter)
-    return `Circuit is open. ${show(this.request)}: the host failed too often; next probe in ${Duration.toMillis(
-      this.retryAfter
-    )} ms`
+    const millis = Duration.toMillis(this.retryAfter)
+    const why = millis === Infinity ? "it was isolated by hand" : `the host failed too often; next probe in ${millis} ms`
+    return `Circuit is open. ${show(this.request)}: ${why}`
   }
 }
 

@@ -53,6 +53,8 @@ export interface Policy<out E> {
   readonly wrap: <E1, R>(client: HttpClient.HttpClient.With<E1, R>) => HttpClient.HttpClient.With<E | E1, R>
   /** The effect with this policy around it. */
   readonly guard: <A, E1, R>(effect: Effect.Effect<A, E1, R>) => Effect.Effect<A, E | E1, R>
+  /** Never there: only by it can the compiler tell `E`, which it cannot infer from generic functions. */
+  readonly _E?: (() => E) | undefined
 }
 
 /**

@@ -2,7 +2,6 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Random, References, Schedule, Stream } from "effect"
 import { HttpClient, HttpClientResponse } from "effect/http"
 import { TestClock } from "effect/testing"
-import type { ConfigError } from "../../src/model/ConfigError.ts"
 import * as PoolError from "../../src/model/PoolError.ts"
 import * as CircuitBreaker from "../../src/policy/CircuitBreaker.ts"
 import { Passage } from "../../src/policy/internal/passage.ts"
@@ -754,9 +753,7 @@ describe("CircuitBreaker", () => {
         yield* shared.get("http://a/")
         assert.strictEqual((yield* Effect.flip(shared.get("http://b/")))._tag, "CircuitOpen")
 
-        const each = perHost<PoolError.CircuitOpen, ConfigError, never>(
-          CircuitBreaker.make({ consecutiveFailures: 1 })
-        )(client)
+        const each = perHost(CircuitBreaker.make({ consecutiveFailures: 1 }))(client)
         yield* each.get("http://a/")
         assert.strictEqual((yield* each.get("http://b/")).status, 200)
         assert.strictEqual((yield* Effect.flip(each.get("http://a/")))._tag, "CircuitOpen")

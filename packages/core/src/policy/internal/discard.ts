@@ -1,4 +1,5 @@
 /** Responses that nobody will read. */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import { hasProperty } from "effect/Predicate"
@@ -25,9 +26,15 @@ export const abort = (response: HttpClientResponse): Effect.Effect<void> =>
 /** Reads a body of up to 64 KiB, so that its connection can be used again; aborts one that is longer, or slow. */
 export const drain = (response: HttpClientResponse): Effect.Effect<void> => {
   if (Number(response.headers["content-length"] ?? 0) > drainSize) return abort(response)
-  return Effect.suspend(() => {
-    let read = 0
-    const some = Stream.takeUntil(response.stream, (chunk) => (read += chunk.byteLength) > drainSize)
-    return Effect.timeoutOption(Stream.runDrain(some), drainTime)
-  }).pipe(Effect.exit, Effect.asVoid)
+  // The reader of a web stream is taken one step before its release is provided for: nothing may come between.
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Stream.toPull(response.stream), (pull) => {
+      let read = 0
+      const some = Effect.flatMap(pull, (chunks) => {
+        for (const chunk of chunks) read += chunk.byteLength
+        return read > drainSize ? Cause.done() : Effect.void
+      })
+      return restore(Effect.timeoutOption(Effect.forever(some), drainTime))
+    })
+  ).pipe(Effect.scoped, Effect.exit, Effect.asVoid)
 }
