@@ -321,7 +321,8 @@ export class Call implements Expiring<Hedging> {
   private isRejected(ended: Try, outcome: Outcome): boolean {
     const { auth } = this.policies
     if (auth?.rejected === undefined || this.reauthorized || responseOf(outcome)?.status !== 401) return false
-    return auth.rejected(ended.request) && isReplayable(this.request.body)
+    // A request that came with credentials of its own has kept them.
+    return ended.request !== this.request && auth.rejected(ended.request) && isReplayable(this.request.body)
   }
 
   private decide(retry: Retry.Rule, ended: Try, exit: Settled, outcome: Outcome): void {

@@ -7,7 +7,7 @@ import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as Field from "../../model/internal/field.ts"
 import * as Group from "../../model/internal/groupField.ts"
 import * as Http from "../../model/internal/httpField.ts"
-import type * as Auth from "../../policy/Auth.ts"
+import { isInput } from "../../policy/internal/authOptions.ts"
 import * as Bulkhead from "../../policy/internal/bulkheadOptions.ts"
 import * as CircuitBreaker from "../../policy/internal/circuitBreakerOptions.ts"
 import * as Hedge from "../../policy/internal/hedgeOptions.ts"
@@ -17,9 +17,6 @@ import type { Middleware } from "../../policy/Middleware.ts"
 
 const isByKey = (value: unknown): value is { readonly byKey: (request: HttpClientRequest) => string } =>
   hasProperty(value, "byKey") && typeof value.byKey === "function"
-
-const isAuth = (value: unknown): value is Auth.Input =>
-  typeof value === "function" || (hasProperty(value, "authorize") && typeof value.authorize === "function")
 
 const isMiddleware = (value: unknown): value is ReadonlyArray<Middleware> =>
   Array.isArray(value) && value.every((item) => isObject(item))
@@ -59,7 +56,7 @@ export const hostFields = {
   auth: Field.code(
     "Credentials for every attempt: made by `Auth`, or a function. With `baseUrl`: only for the base origin.",
     "an Auth, or a function from request to request",
-    isAuth
+    isInput
   ),
   rateLimit: Group.policy(
     "How many attempts a host gets in a time.",
