@@ -203,6 +203,18 @@ describe("EventStream", () => {
       })
     )
 
+    it.effect("and holds no slot meanwhile, whatever the refused answer still sends", () =>
+      Effect.gen(function* () {
+        const endless = (sent: Sent) => void sent.head(503, { "content-length": "1000000" }).data("x")
+        const wire = wireOf(whole("data: a\n\n"), endless, open(""))
+        const { fiber, pool } = yield* follow(wire, { reconnectDelay: 10 })
+        yield* pass(10)
+        assert.strictEqual(wire.sent.length, 2)
+        assert.strictEqual((yield* pool.stats).active, 0)
+        yield* Fiber.interrupt(fiber)
+      })
+    )
+
     it.effect("when a policy refuses the new connection for now, not before it would let it pass", () =>
       Effect.gen(function* () {
         const wire = wireOf(whole("data: a\n\n"), whole("data: b\n\n"), open(""))
