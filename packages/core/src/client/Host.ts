@@ -31,7 +31,8 @@ export interface Latency {
  * - `failures` ended with an error: those without a place among them, bodies that broke, and what a policy refused before
  *   it was a request; `failuresBy` counts them by the error's tag.
  * - `retries`: attempts after the first of a call; `hedges`: attempts beside a slow one.
- * - `connectionsFailed`: could not be made. `connectionsClosedBy`: why they ended, as in `ConnectionClosed` events.
+ * - `connectionsFailed`: could not be made. `connectionsClosedBy`: why they ended, as in `ConnectionClosed` events; `other` for what has no
+ *   code.
  * - `connectionsActive` carry a request, or a response that is not read to its end; the other open ones are `connectionsIdle`.
  * - `reuse`: the share of requests that did not need a new connection.
  * - `staleRetries`: sent again as their kept-alive connection had died.

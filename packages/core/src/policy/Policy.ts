@@ -78,6 +78,8 @@ export interface Attempt {
    * finds it taken leaves it alone.
    */
   mark?: unknown
+  /** The same for the time when a rate limit took a token. */
+  takenAt?: number | undefined
 }
 
 /**

@@ -45,6 +45,12 @@ import type { Exchange, Resume } from "./exchange.ts"
 import type { Host } from "./host.ts"
 import type { HostPolicies } from "./hostPolicies.ts"
 
+/** The span of a call, and what tells the server of it: name, value, name, value… */
+export interface Trace {
+  readonly span: Tracer.Span
+  readonly headers: ReadonlyArray<string>
+}
+
 export type Hedging = "hedge"
 
 export type Settled = Exit.Exit<HttpClientResponse, PoolError>
@@ -115,14 +121,14 @@ export class Try extends Passage<PoolError> {
 
   private send(): void {
     const exchange = this.call.owner.attempt(this.call, this)
-    if (isPoolError(exchange)) this.end(Exit.fail(exchange))
+    if (exchange instanceof Error) this.end(Exit.fail(exchange))
     else this.exchange = exchange
   }
 
   readonly end: Resume = (exit) => {
     if (this.over) return
     this.over = true
-    const outcome = outcomeOf(exit)
+    const outcome: Outcome = Exit.isSuccess(exit) ? { _tag: "Response", response: exit.value } : outcomeOf(exit)
     // What was sent is counted by its exchange.
     if (!this.sent && outcome._tag === "Failure") this.call.refused(outcome.error)
     this.call.threw(this.leave(outcome))
@@ -145,7 +151,7 @@ export class Call implements Expiring<Hedging> {
   /** Called when nothing of it is left, its response's body included. */
   onDone: (() => void) | undefined = undefined
 
-  private readonly span: Tracer.Span | undefined
+  readonly trace: Trace | undefined
   private readonly policies: HostPolicies
   private readonly startedAt: number
   private resume: Resume | undefined
@@ -173,9 +179,9 @@ export class Call implements Expiring<Hedging> {
     resume: Resume,
     slot: number,
     streaming: boolean,
-    span: Tracer.Span | undefined
+    trace: Trace | undefined
   ) {
-    this.span = span
+    this.trace = trace
     this.owner = owner
     this.host = host
     this.policies = policies
@@ -384,7 +390,7 @@ export class Call implements Expiring<Hedging> {
     const { resume } = this
     this.resume = undefined
     this.release()
-    if (this.tries > 1) this.span?.attribute("http.request.resend_count", this.tries - 1)
+    if (this.tries > 1) this.trace?.span.attribute("http.request.resend_count", this.tries - 1)
     resume?.(exit)
     const exchange = this.winner?.exchange
     if (exchange?.running === true) exchange.onDone = this.onDone

@@ -8,18 +8,19 @@
  */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as UrlParams from "effect/http/UrlParams"
 import * as Option from "effect/Option"
-import type * as Tracer from "effect/Tracer"
-import { fromHttpClientError, isPoolError, type PoolError, toHttpClientError } from "../../model/PoolError.ts"
+import { fromHttpClientError, type PoolError, toHttpClientError } from "../../model/PoolError.ts"
 import * as ClientSpan from "../../observe/ClientSpan.ts"
 import { run as withMiddleware } from "../../policy/internal/onion.ts"
 import * as BaseUrl from "./baseUrl.ts"
 import { invalid } from "./failures.ts"
+import type { Trace } from "./call.ts"
 import type { PoolState } from "./state.ts"
 
 /** Any slot. */
@@ -33,33 +34,51 @@ export const execute = (state: PoolState, slot: number, streaming: boolean): Run
   const send = (
     request: HttpClientRequest.HttpClientRequest,
     services: Context.Context<never>,
-    span: Tracer.Span | undefined
+    trace: Trace | undefined
   ) =>
     Effect.callback<HttpClientResponse, PoolError>((resume) => {
-      const running = state.begin(request, services, resume, slot, streaming, span)
-      if (isPoolError(running)) {
+      const running = state.begin(request, services, resume, slot, streaming, trace)
+      if (running instanceof Error) {
         resume(Effect.fail(running))
         return
       }
       return Effect.sync(() => running.interrupt())
     })
   // Only a streamed body runs effects, which need the caller's services.
-  const bare = (request: HttpClientRequest.HttpClientRequest, span: Tracer.Span | undefined) =>
+  const bare = (request: HttpClientRequest.HttpClientRequest, trace: Trace | undefined) =>
     request.body._tag === "Stream"
-      ? Effect.withFiber((fiber) => send(request, fiber.context, span))
-      : send(request, state.services, span)
+      ? Effect.withFiber((fiber) => send(request, fiber.context, trace))
+      : send(request, state.services, trace)
   const untraced = withMiddleware(middleware, (request) => bare(request, undefined))
-  return observe.spans === false
-    ? untraced
-    : ClientSpan.traced(
-        (request, span) => {
-          if (span === undefined) return untraced(request)
-          if (middleware.length === 0) return bare(request, span)
-          const around = withMiddleware(middleware, (sent) => bare(sent, span))
-          return Effect.withParentSpan(around(request), span, { captureStackTrace: false })
-        },
-        { target: (request) => state.target(request), spans: observe.spans }
-      )
+  if (observe.spans === false) return untraced
+
+  const traced = (request: HttpClientRequest.HttpClientRequest, trace: Trace) =>
+    middleware.length === 0
+      ? bare(request, trace)
+      : Effect.withParentSpan(withMiddleware(middleware, (sent) => bare(sent, trace))(request), trace.span, {
+          captureStackTrace: false
+        })
+  return (request) =>
+    Effect.withFiber((fiber) => {
+      const target = ClientSpan.isOn(fiber, observe.spans, request) ? state.target(request) : undefined
+      if (target === undefined) return untraced(request)
+      const trace = beginTrace(fiber, request, target)
+      return Effect.onExit(traced(request, trace), (exit) => {
+        ClientSpan.end(fiber, trace.span, exit)
+        return Effect.void
+      })
+    })
+}
+
+const beginTrace = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  request: HttpClientRequest.HttpClientRequest,
+  target: ClientSpan.Target
+): Trace => {
+  const span = ClientSpan.begin(fiber, request, target)
+  if (!fiber.getRef(HttpClient.TracerPropagationEnabled)) return { span, headers: [] }
+  const { b3, traceparent } = ClientSpan.traceContext(span)
+  return { span, headers: ["b3", b3, "traceparent", traceparent] }
 }
 
 export const make = (state: PoolState, slot: number): HttpClient.HttpClient.With<PoolError> => {
@@ -89,7 +108,7 @@ const transformable = (state: PoolState, slot: number): Run => {
     Effect.callback<HttpClientResponse, PoolError>((resume) => {
       const services = request.body._tag === "Stream" ? fiber.context : state.services
       const call = state.beginCall(request, services, resume, slot)
-      if (isPoolError(call)) {
+      if (call instanceof Error) {
         resume(Effect.fail(call))
         return
       }

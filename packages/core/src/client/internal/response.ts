@@ -22,6 +22,7 @@ import type { Socket } from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
 import type { Decompress, DecompressFailure, RawHeaders } from "../Connector.ts"
 import { isPoolError, type PoolError, type RequestInfo, toHttpClientError } from "../../model/PoolError.ts"
+import { Raw } from "../../model/internal/rawHeaders.ts"
 import type { Body } from "./body.ts"
 
 type ReadError = HttpClientError.HttpClientError
@@ -71,6 +72,10 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
 
   get url(): string {
     return this.#answer.url
+  }
+
+  get [Raw](): RawHeaders {
+    return this.#answer.rawHeaders
   }
 
   get headers(): Headers.Headers {

@@ -7,7 +7,6 @@ import * as Effect from "effect/Effect"
 import * as Headers from "effect/http/Headers"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as Random from "effect/Random"
-import type * as Tracer from "effect/Tracer"
 import type { Connector, Timers } from "../Connector.ts"
 import type { PoolStats } from "../Pool.ts"
 import type { PoolConfig, ResolvedHost } from "../PoolConfig.ts"
@@ -19,7 +18,7 @@ import type { Gate } from "../../policy/Policy.ts"
 import type { Announcer } from "./announcer.ts"
 import * as BaseUrl from "./baseUrl.ts"
 import { Deadlines, type Limit } from "../../model/internal/deadlines.ts"
-import { Call, type CallOwner, type Hedging, type Try } from "./call.ts"
+import { Call, type CallOwner, type Hedging, type Trace, type Try } from "./call.ts"
 import { invalid } from "./failures.ts"
 import { HostPolicies } from "./hostPolicies.ts"
 import { Exchange, type Kind, type Limits, type Resume } from "./exchange.ts"
@@ -105,15 +104,23 @@ export class PoolState implements HostOwner, CallOwner {
     resume: Resume,
     slot: number,
     streaming: boolean,
-    span?: Tracer.Span | undefined
+    trace?: Trace | undefined
   ): Exchange | Call | PoolError.PoolError {
     const target = this.locate(request)
-    if (PoolError.isPoolError(target)) return target
+    if (target instanceof Error) return target
     const { host, path } = target
-    if (host.policies !== undefined) return this.call(target, request, services, resume, slot, streaming, span)
+    if (host.policies !== undefined) return this.call(target, request, services, resume, slot, streaming, trace)
     const wanted = this.wantedSlot(request, host, slot, 1)
     if (typeof wanted !== "number") return wanted
-    const exchange = new Exchange(host, request, path, outgoing(request, host.headers), services, resume, streaming)
+    const exchange = new Exchange(
+      host,
+      request,
+      path,
+      outgoing(request, host.headers, trace),
+      services,
+      resume,
+      streaming
+    )
     host.submit(exchange, wanted, this.timers.now())
     return exchange
   }
@@ -126,7 +133,7 @@ export class PoolState implements HostOwner, CallOwner {
     slot: number
   ): Call | PoolError.PoolError {
     const target = this.locate(request)
-    if (PoolError.isPoolError(target)) return target
+    if (target instanceof Error) return target
     return this.call(target, request, services, resume, slot, false)
   }
 
@@ -137,10 +144,10 @@ export class PoolState implements HostOwner, CallOwner {
     resume: Resume,
     slot: number,
     streaming: boolean,
-    span?: Tracer.Span | undefined
+    trace?: Trace | undefined
   ): Call {
     const policies = host.policies ?? this.noPolicies
-    const call = new Call(this, host, policies, request, path, services, resume, slot, streaming, span)
+    const call = new Call(this, host, policies, request, path, services, resume, slot, streaming, trace)
     call.start()
     return call
   }
@@ -160,7 +167,7 @@ export class PoolState implements HostOwner, CallOwner {
     const { host } = call
     const wanted = this.wantedSlot(request, host, call.slot, attempt.number)
     if (typeof wanted !== "number") return wanted
-    const headers = outgoing(request, host.headers)
+    const headers = outgoing(request, host.headers, call.trace)
     const exchange = new Exchange(host, request, path, headers, call.services, attempt.end, call.streaming)
     exchange.attempts = call.exchanges++
     exchange.deadlineAt = call.deadlineAt
@@ -416,10 +423,10 @@ const addTo = (into: Record<string, number>, from: { readonly [key: string]: num
 }
 
 /** The request's headers over the host's defaults, flat, as the wire wants them. */
-const outgoing = (request: HttpClientRequest, defaults: Array<string>): Array<string> => {
+const outgoing = (request: HttpClientRequest, defaults: Array<string>, trace: Trace | undefined): Array<string> => {
   const { headers } = request
   // Shared, not copied: a transport does not write to it.
-  if (headers === Headers.empty) return defaults
+  if (headers === Headers.empty && trace === undefined) return defaults
   const flat: Array<string> = []
   for (const name in headers) flat.push(name, headers[name]!)
   // A part of a compressed body is not a compressed part of the body.
@@ -428,5 +435,7 @@ const outgoing = (request: HttpClientRequest, defaults: Array<string>): Array<st
     const name = defaults[i]!
     if (!(name in headers) && !(partial && name === "accept-encoding")) flat.push(name, defaults[i + 1]!)
   }
+  // Whoever writes a trace context by hand means that one.
+  if (trace !== undefined && !("traceparent" in headers)) flat.push(...trace.headers)
   return flat
 }

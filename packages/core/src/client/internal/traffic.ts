@@ -5,6 +5,7 @@
 import type { Latency } from "../Host.ts"
 import type { RequestSeries } from "../../observe/ClientMetrics.ts"
 import * as Histogram from "../../observe/Histogram.ts"
+import { methodName } from "../../observe/internal/method.ts"
 
 export class Traffic {
   /** By method, then by end. */
@@ -37,7 +38,8 @@ export class Traffic {
     failures.set(tag, (failures.get(tag) ?? 0) + 1)
   }
 
-  disconnected(reason: string, millis: number): void {
+  disconnected(why: string, millis: number): void {
+    const reason = isCode(why) ? why : "other"
     const ends = (this.ends ??= new Map())
     const before = ends.get(reason)
     ends.set(reason, (before ?? 0) + 1)
@@ -59,7 +61,8 @@ export class Traffic {
     return this.connections
   }
 
-  private find(method: string, end: number | string): RequestSeries {
+  private find(sent: string, end: number | string): RequestSeries {
+    const method = methodName(sent)
     let ends = this.series.get(method)
     if (ends === undefined) {
       ends = new Map()
@@ -74,6 +77,9 @@ export class Traffic {
     return found
   }
 }
+
+/** An error without a code tells its message, and of these there is no end. */
+const isCode = (reason: string): boolean => /^\w{1,40}$/.test(reason)
 
 /** The share of requests that did not need a new connection. */
 export const reuse = (opened: number, started: number): number =>

@@ -15,8 +15,9 @@ const drainTime = "1 second"
 
 /** The response of an outcome, or the one that its error holds. */
 export const responseOf = (outcome: Outcome): HttpClientResponse | undefined => {
-  const holder = outcome._tag === "Failure" ? outcome.error : outcome
-  return hasProperty(holder, "response") && isResponse(holder.response) ? holder.response : undefined
+  if (outcome._tag === "Response") return outcome.response
+  const error = outcome._tag === "Failure" ? outcome.error : undefined
+  return hasProperty(error, "response") && isResponse(error.response) ? error.response : undefined
 }
 
 /** Aborts a response at once: to open its body and to leave it does that. */

@@ -18,6 +18,7 @@ export class Passage<out E> implements Attempt {
   readonly number: number
   sent = false
   mark: unknown = undefined
+  takenAt: number | undefined = undefined
   private readonly gates: ReadonlyArray<Gate<E>>
   /** What stands for the request in errors when there is none. */
   private readonly name: string | undefined

@@ -11,6 +11,7 @@ import type { Timers } from "../../model/Timers.ts"
 import type { Attempt, Gate, Outcome } from "../Policy.ts"
 import { responseOf } from "./discard.ts"
 import { Dispenser, type Waiter } from "./rateLimitDispenser.ts"
+import { rawHeadersOf } from "../../model/internal/rawHeaders.ts"
 import { pauseOf } from "./rateLimitHeaders.ts"
 import type { Resolved } from "./rateLimitOptions.ts"
 
@@ -22,15 +23,19 @@ export interface Deps {
   readonly onPause?: ((millis: number) => void) | undefined
 }
 
+interface Taken {
+  readonly cost: number
+  readonly at: number
+}
+
 export class RateLimitGate implements Gate<RateLimitExceeded> {
   readonly dispenser: Dispenser
   private readonly options: Resolved
   private readonly deps: Deps
   /** Those that wait, or were granted and have not come back yet. */
   private readonly waiters = new Map<Attempt, Waiter>()
-  /** When those that have been admitted took their tokens; and how many, unless one. */
-  private readonly taken = new Map<Attempt, number>()
-  private readonly costs = new Map<Attempt, number>()
+  /** What those took that have been admitted, unless it was one token and their own field could hold when. */
+  private readonly taken = new Map<Attempt, Taken>()
 
   constructor(options: Resolved, deps: Deps) {
     this.options = options
@@ -38,7 +43,7 @@ export class RateLimitGate implements Gate<RateLimitExceeded> {
     this.dispenser = new Dispenser(options, deps.timers)
   }
 
-  /** The attempts that it knows, which have not ended. */
+  /** The attempts that it keeps something of. */
   get attempts(): number {
     return this.waiters.size + this.taken.size
   }
@@ -55,15 +60,10 @@ export class RateLimitGate implements Gate<RateLimitExceeded> {
   }
 
   settle(attempt: Attempt, outcome: Outcome): void {
-    const cost = this.costs.size === 0 ? 1 : (this.costs.get(attempt) ?? 1)
-    if (cost !== 1) this.costs.delete(attempt)
-    const at = this.taken.get(attempt)
-    this.taken.delete(attempt)
+    const taken = this.forget(attempt)
     if (attempt.sent) {
       if (this.options.respectHeaders) this.heed(outcome)
-    } else if (at !== undefined) {
-      this.dispenser.giveBack(cost, at)
-    }
+    } else if (taken !== undefined) this.dispenser.giveBack(taken.cost, taken.at)
   }
 
   abandon(attempt: Attempt): void {
@@ -100,8 +100,21 @@ export class RateLimitGate implements Gate<RateLimitExceeded> {
   }
 
   private admitted(attempt: Attempt, cost: number, at: number): void {
-    this.taken.set(attempt, at)
-    if (cost !== 1) this.costs.set(attempt, cost)
+    if (cost === 1 && attempt.takenAt === undefined) attempt.takenAt = at
+    else this.taken.set(attempt, { cost, at })
+  }
+
+  /** What it took, where that can still be given back. */
+  private forget(attempt: Attempt): Taken | undefined {
+    const taken = this.taken.size === 0 ? undefined : this.taken.get(attempt)
+    if (taken !== undefined) {
+      this.taken.delete(attempt)
+      return taken
+    }
+    const at = attempt.takenAt
+    attempt.takenAt = undefined
+    // Nothing is made for what is nearly never asked for.
+    return at === undefined || attempt.sent ? undefined : { cost: 1, at }
   }
 
   private wait(attempt: Attempt, cost: number): Effect.Effect<void, RateLimitExceeded> {
@@ -128,7 +141,7 @@ export class RateLimitGate implements Gate<RateLimitExceeded> {
   private heed(outcome: Outcome): void {
     const response = responseOf(outcome)
     if (response === undefined) return
-    const pause = pauseOf(response.status, response.headers, this.deps.epoch)
+    const pause = pauseOf(response.status, rawHeadersOf(response), this.deps.epoch)
     if (pause === undefined || pause === 0) return
     const capped = Math.min(pause, this.options.maxPause)
     this.dispenser.extendPause(capped)

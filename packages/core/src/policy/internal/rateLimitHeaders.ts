@@ -11,22 +11,26 @@
  */
 import { parseRetryAfter } from "./retryAfter.ts"
 
+/** Names in lower case; repeated headers as arrays. */
 interface Headers {
-  readonly [name: string]: string | undefined
+  readonly [name: string]: string | ReadonlyArray<string> | undefined
 }
+
+const textOf = (header: string | ReadonlyArray<string> | undefined): string | undefined =>
+  header === undefined || typeof header === "string" ? header : header.join(", ")
 
 /** In milliseconds; `undefined`: it does not say. `nowEpochMillis` is only called when a date is to be compared. */
 export const pauseOf = (status: number, headers: Headers, nowEpochMillis: () => number): number | undefined => {
-  const retryAfter = status === 429 || status === 503 ? headers["retry-after"] : undefined
+  const retryAfter = status === 429 || status === 503 ? textOf(headers["retry-after"]) : undefined
   if (retryAfter !== undefined) {
     const pause = parseRetryAfter(retryAfter, nowEpochMillis())
     if (pause !== undefined) return pause
   }
-  const limits = headers["ratelimit"]
+  const limits = textOf(headers["ratelimit"])
   return (
     (limits === undefined ? undefined : pauseOfLimits(limits, nowEpochMillis)) ??
-    pauseOfPair(headers["ratelimit-remaining"], headers["ratelimit-reset"], nowEpochMillis) ??
-    pauseOfPair(headers["x-ratelimit-remaining"], headers["x-ratelimit-reset"], nowEpochMillis)
+    pauseOfPair(textOf(headers["ratelimit-remaining"]), textOf(headers["ratelimit-reset"]), nowEpochMillis) ??
+    pauseOfPair(textOf(headers["x-ratelimit-remaining"]), textOf(headers["x-ratelimit-reset"]), nowEpochMillis)
   )
 }
 
