@@ -2,11 +2,12 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Logger, References, Schedule, Scope } from "effect"
 import { HttpClientResponse } from "effect/http"
 import { TestClock } from "effect/testing"
-import { PoolClosed } from "../../src/model/PoolError.ts"
+import { PoolClosed, type PoolError } from "../../src/model/PoolError.ts"
 import type * as CircuitBreaker from "../../src/policy/CircuitBreaker.ts"
 import { resolve as resolveCircuit } from "../../src/policy/internal/circuitBreakerOptions.ts"
 import { makeUnsafe as makeCircuit } from "../../src/policy/CircuitBreaker.ts"
 import * as Timers from "../../src/model/internal/timers.ts"
+import { Passage } from "../../src/policy/internal/passage.ts"
 import * as Policy from "../../src/policy/Policy.ts"
 import type * as RateLimit from "../../src/policy/RateLimit.ts"
 import * as SharedPolicies from "../../src/policy/SharedPolicies.ts"
@@ -274,6 +275,37 @@ describe("SharedPolicies: a rate limit", () => {
         assert.strictEqual(before - store.tokens, sent)
         assert.strictEqual(shared.snapshot().waiting, 0)
       })
+  )
+})
+
+describe("SharedPolicies: an attempt that is interrupted after it was woken, before it came back", () => {
+  const wokenAndGone = Effect.fnUntraced(function* (gate: Policy.Gate<PoolError>) {
+    const passage = new Passage<PoolError>([gate], request, 1)
+    const wait = passage.enter()
+    assert.isDefined(wait)
+    yield* wait ?? Effect.void
+    assert.isFalse(passage.sent)
+    passage.leave({ _tag: "Interrupted" })
+    yield* turn
+  })
+
+  it.effect("gives its tokens back", () =>
+    Effect.gen(function* () {
+      const { limit, store } = yield* begin()
+      store.tokens = 7
+      yield* wokenAndGone((yield* limit()).gate)
+      assert.deepStrictEqual(store.asked, ["take 1", "giveBack 1"])
+      assert.strictEqual(store.tokens, 7)
+    })
+  )
+
+  it.effect("gives its lease back", () =>
+    Effect.gen(function* () {
+      const { breaker, store } = yield* begin()
+      store.view = halfOpen
+      yield* wokenAndGone((yield* breaker()).gate)
+      assert.strictEqual(store.leases.size, 0)
+    })
   )
 })
 
