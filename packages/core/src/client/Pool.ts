@@ -28,7 +28,10 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { Bulkhead } from "../policy/Bulkhead.ts"
+import type { CircuitBreaker } from "../policy/CircuitBreaker.ts"
 import type { Gate } from "../policy/Policy.ts"
+import type { RateLimit } from "../policy/RateLimit.ts"
 import { Connector } from "./Connector.ts"
 import type { HostStats } from "./Host.ts"
 import * as Announcer from "./internal/announcer.ts"
@@ -66,6 +69,11 @@ export interface Pool {
   readonly stats: Effect.Effect<PoolStats>
   /** Counters of one origin; none when the pool has not used it, or has evicted it. */
   readonly hostStats: (origin: string | URL) => Effect.Effect<Option.Option<HostStats>>
+  /**
+   * The policies of one origin, to look at and to operate by hand: `circuitBreaker.isolate`, `rateLimit.pause`. None when
+   * the pool has not used it, or has evicted it. Where policies are shared these are the ones of this process.
+   */
+  readonly hostPolicies: (origin: string | URL) => Effect.Effect<Option.Option<HostPolicies>>
   readonly slots: ReadonlyArray<Slot>
   /** What happens from now on, until the pool is closed; a slow consumer misses the oldest. */
   readonly events: Stream.Stream<PoolEvent>
@@ -74,6 +82,18 @@ export interface Pool {
     origin: string | URL,
     config: PoolConfig.HostConfig
   ) => Effect.Effect<void, PoolConfig.ConfigError>
+}
+
+/**
+ * The policies that a host has, of those that have a state.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface HostPolicies {
+  readonly rateLimit: RateLimit | undefined
+  readonly circuitBreaker: CircuitBreaker | undefined
+  readonly bulkhead: Bulkhead | undefined
 }
 
 /**
@@ -147,6 +167,14 @@ export const make = Effect.fnUntraced(function* (
     stats: Effect.sync(() => ({ name: config.name, size: config.size, ...state.stats() })),
     hostStats: (origin) =>
       Effect.sync(() => Option.map(Option.fromUndefinedOr(findHost(state, origin)), (_) => _.stats())),
+    hostPolicies: (origin) =>
+      Effect.sync(() =>
+        Option.map(Option.fromUndefinedOr(findHost(state, origin)), ({ policies }) => ({
+          rateLimit: policies?.rateLimit,
+          circuitBreaker: policies?.circuitBreaker,
+          bulkhead: policies?.bulkhead
+        }))
+      ),
     slots: Array.from({ length: config.size }, (_, index) => slot(state, index)),
     events: announcer.stream,
     configureHost: (origin, hostConfig) =>

@@ -415,8 +415,8 @@ export class Host implements Candidates, Owner, LaneOwner {
       connectionsIdle: open.length - connectionsActive,
       reuse: reuse(this.counters.connectionsOpened, this.started),
       latency: latency(traffic === undefined ? [] : [traffic]),
-      tokens: policies?.rateLimit?.snapshot().available,
-      circuit: policies?.circuitBreaker?.snapshot().state._tag
+      tokens: policies?.limit?.snapshot().available,
+      circuit: policies?.circuit?.snapshot().state._tag
     }
   }
 

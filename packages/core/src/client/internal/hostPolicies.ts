@@ -23,6 +23,7 @@ import { authGate } from "../../policy/internal/authGate.ts"
 import type { Gate } from "../../policy/Policy.ts"
 import * as RateLimit from "../../policy/RateLimit.ts"
 import * as Retry from "../../policy/Retry.ts"
+import type { CircuitFace, LimitFace, SharedPolicies } from "../../policy/SharedPolicies.ts"
 import type { ResolvedHost } from "../PoolConfig.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 
@@ -34,16 +35,26 @@ export interface Surroundings {
   readonly epoch: () => number
   readonly emit: (event: PoolEvent) => void
   readonly origin: string
+  /** What keeps policies for all processes, if anything does, and the host's name there. */
+  readonly shared: SharedPolicies | undefined
+  readonly key: string
 }
+
+type Breaker = ReturnType<typeof CircuitBreaker.makeUnsafe>
+type Limit = ReturnType<typeof RateLimit.makeUnsafe>
 
 export class HostPolicies {
   readonly gates: ReadonlyArray<Gate<PoolError>>
   readonly retry: Retry.Rule | undefined = undefined
   readonly hedge: Hedge.Rule | undefined = undefined
   readonly auth: Auth | undefined = undefined
-  readonly rateLimit: ReturnType<typeof RateLimit.makeUnsafe> | undefined = undefined
-  readonly circuitBreaker: ReturnType<typeof CircuitBreaker.makeUnsafe> | undefined = undefined
+  /** Those of this process: the fallback, where policies are shared. */
+  readonly rateLimit: Limit | undefined = undefined
+  readonly circuitBreaker: Breaker | undefined = undefined
   readonly bulkhead: ReturnType<typeof Bulkhead.makeUnsafe> | undefined = undefined
+  /** Those that attempts pass. */
+  readonly limit: LimitFace | undefined = undefined
+  readonly circuit: CircuitFace | undefined = undefined
   private readonly config: ResolvedHost | undefined
 
   /** What is configured as it was in `before` keeps its state. */
@@ -52,45 +63,63 @@ export class HostPolicies {
     given?: { readonly config: ResolvedHost; readonly around: Surroundings },
     before?: HostPolicies
   ) {
-    const config = given?.config
-    const kept = before?.config
-    this.config = config
+    this.config = given?.config
     this.gates = outer
-    if (config === undefined || given === undefined) return
-    const { around } = given
-    const { emit, origin } = around
+    if (given === undefined) return
+    const { around, config } = given
     const { auth, bulkhead, circuitBreaker, hedge, rateLimit, retry } = config
+    const kept = <K extends keyof ResolvedHost>(key: K): HostPolicies | undefined =>
+      before?.config?.[key] === config[key] ? before : undefined
+
     if (auth !== undefined) this.auth = auth
-    if (bulkhead !== undefined) {
-      this.bulkhead = kept?.bulkhead === bulkhead ? before?.bulkhead : Bulkhead.makeUnsafe(bulkhead, around)
+    if (retry !== undefined) this.retry = kept("retry")?.retry ?? Retry.makeUnsafe(retry, around)
+    if (hedge !== undefined) this.hedge = kept("hedge")?.hedge ?? Hedge.makeUnsafe(hedge)
+    if (bulkhead !== undefined) this.bulkhead = kept("bulkhead")?.bulkhead ?? Bulkhead.makeUnsafe(bulkhead, around)
+    if (rateLimit !== undefined) {
+      const same = kept("rateLimit")
+      this.rateLimit = same?.rateLimit ?? localLimit(rateLimit, around)
+      this.limit = same?.limit ?? sharedLimit(rateLimit, this.rateLimit, around)
     }
     if (circuitBreaker !== undefined) {
-      this.circuitBreaker =
-        kept?.circuitBreaker === circuitBreaker
-          ? before?.circuitBreaker
-          : CircuitBreaker.makeUnsafe(circuitBreaker, {
-              ...around,
-              onChange: (change) => emit({ _tag: "Circuit", origin, from: change.from, to: change.to })
-            })
+      const same = kept("circuitBreaker")
+      this.circuitBreaker = same?.circuitBreaker ?? localCircuit(circuitBreaker, around)
+      this.circuit = same?.circuit ?? sharedCircuit(circuitBreaker, this.circuitBreaker, around)
     }
-    if (hedge !== undefined) this.hedge = kept?.hedge === hedge ? before?.hedge : Hedge.makeUnsafe(hedge)
-    if (rateLimit !== undefined) {
-      this.rateLimit =
-        kept?.rateLimit === rateLimit
-          ? before?.rateLimit
-          : RateLimit.makeUnsafe(rateLimit, {
-              ...around,
-              onPause: (millis) => emit({ _tag: "Paused", origin, millis })
-            })
-    }
-    if (retry !== undefined) this.retry = kept?.retry === retry ? before?.retry : Retry.makeUnsafe(retry, around)
 
     const gates: Array<Gate<PoolError>> = [...outer]
     if (this.auth !== undefined) gates.push(authGate(this.auth))
-    if (this.circuitBreaker !== undefined && this.rateLimit !== undefined) gates.push(this.circuitBreaker.early)
-    if (this.rateLimit !== undefined) gates.push(this.rateLimit.gate)
-    if (this.circuitBreaker !== undefined) gates.push(this.circuitBreaker.gate)
+    if (this.circuit !== undefined && this.limit !== undefined) gates.push(this.circuit.early)
+    if (this.limit !== undefined) gates.push(this.limit.gate)
+    if (this.circuit !== undefined) gates.push(this.circuit.gate)
     if (this.bulkhead !== undefined) gates.push(this.bulkhead.gate)
     this.gates = gates
   }
 }
+
+const onPause =
+  ({ emit, origin }: Surroundings) =>
+  (millis: number): void =>
+    emit({ _tag: "Paused", origin, millis })
+
+const onChange =
+  ({ emit, origin }: Surroundings) =>
+  ({ from, to }: CircuitBreaker.Change): void =>
+    emit({ _tag: "Circuit", origin, from, to })
+
+const localLimit = (options: NonNullable<ResolvedHost["rateLimit"]>, around: Surroundings): Limit =>
+  RateLimit.makeUnsafe(options, { ...around, onPause: around.shared === undefined ? onPause(around) : undefined })
+
+const sharedLimit = (options: NonNullable<ResolvedHost["rateLimit"]>, local: Limit, around: Surroundings): LimitFace =>
+  around.shared?.rateLimit(around.key, options, local, onPause(around)) ?? local
+
+const localCircuit = (options: NonNullable<ResolvedHost["circuitBreaker"]>, around: Surroundings): Breaker =>
+  CircuitBreaker.makeUnsafe(options, {
+    ...around,
+    onChange: around.shared === undefined ? onChange(around) : undefined
+  })
+
+const sharedCircuit = (
+  options: NonNullable<ResolvedHost["circuitBreaker"]>,
+  local: Breaker,
+  around: Surroundings
+): CircuitFace => around.shared?.circuitBreaker(around.key, options, local, onChange(around)) ?? local

@@ -69,7 +69,7 @@ class Reading implements HostSource {
     return this.host.counters.abandoned
   }
   get breaker(): HostSource["breaker"] {
-    switch (this.host.policies?.circuitBreaker?.snapshot().state._tag) {
+    switch (this.host.policies?.circuit?.snapshot().state._tag) {
       case undefined:
         return undefined
       case "Closed":
@@ -82,7 +82,7 @@ class Reading implements HostSource {
     }
   }
   get limiter(): HostSource["limiter"] {
-    const stats = this.host.policies?.rateLimit?.snapshot()
+    const stats = this.host.policies?.limit?.snapshot()
     return stats === undefined ? undefined : { tokens: stats.available, waiting: stats.waiting }
   }
 

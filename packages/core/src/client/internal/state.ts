@@ -15,6 +15,7 @@ import type { PoolEvent } from "../PoolEvent.ts"
 import * as Selection from "../Selection.ts"
 import * as ClientSpan from "../../observe/ClientSpan.ts"
 import type { Gate } from "../../policy/Policy.ts"
+import { SharedPolicies } from "../../policy/SharedPolicies.ts"
 import type { Announcer } from "./announcer.ts"
 import * as BaseUrl from "./baseUrl.ts"
 import { Deadlines, type Limit } from "../../model/internal/deadlines.ts"
@@ -54,6 +55,7 @@ export class PoolState implements HostOwner, CallOwner {
   /** Calls that wait for their gates, or between two attempts. */
   private readonly waitingCalls = new Set<Call>()
   private readonly noPolicies: HostPolicies
+  private readonly shared: SharedPolicies | undefined
   /** Attributes of spans, made once for each origin. */
   private readonly spanOrigins = new Map<string, ClientSpan.Origin>()
   private readonly rule: Selection.Rule
@@ -89,6 +91,7 @@ export class PoolState implements HostOwner, CallOwner {
     this.hostConfigs = new Map(config.hosts)
     this.rule = Selection.rule(config.selection)
     this.noPolicies = new HostPolicies(gates)
+    this.shared = Context.get(services, SharedPolicies)
     const clock = Context.get(services, Clock.Clock)
     this.epoch = () => clock.currentTimeMillisUnsafe()
   }
@@ -291,7 +294,13 @@ export class PoolState implements HostOwner, CallOwner {
     const some = auth ?? bulkhead ?? circuitBreaker ?? hedge ?? rateLimit ?? retry
     if (some === undefined) return this.gates.length === 0 ? undefined : this.noPolicies
     const { epoch, random, timers } = this
-    const around = { timers, random, epoch, origin: host.origin, emit: (event: PoolEvent) => this.emit(event) }
+    const { origin } = host
+    const around = {
+      ...{ timers, random, epoch, origin },
+      emit: (event: PoolEvent) => this.emit(event),
+      shared: this.shared,
+      key: `${this.config.name} ${origin}`
+    }
     return new HostPolicies(this.gates, { config, around }, host.policies)
   }
 

@@ -5,6 +5,7 @@ import { TestClock } from "effect/testing"
 import type { PoolError } from "../../../src/model/PoolError.ts"
 import type { PoolEvent } from "../../../src/client/PoolEvent.ts"
 import * as Auth from "../../../src/policy/Auth.ts"
+import { type CircuitFace, type LimitFace, SharedPolicies } from "../../../src/policy/SharedPolicies.ts"
 import { onWire, start, tagged, text, turn } from "../../fixtures/pools.ts"
 import { type Sent, Wire } from "../../fixtures/wire.ts"
 
@@ -574,6 +575,45 @@ describe("call", () => {
         assert.strictEqual((yield* Effect.flip(pool.client.get("/")))._tag, "CircuitOpen")
         yield* pool.configureHost("http://test.local", { circuitBreaker: false })
         assert.strictEqual((yield* pool.client.get("/")).status, 500)
+      })
+    )
+
+    it.effect("its limit and its circuit are shared with other processes where the context has shared policies", () =>
+      Effect.gen(function* () {
+        const keys: Array<string> = []
+        const shared = {
+          rateLimit: (key: string, _: unknown, local: LimitFace) => {
+            keys.push(`limit ${key}`)
+            return { ...local, snapshot: () => ({ ...local.snapshot(), available: 42 }) }
+          },
+          circuitBreaker: (key: string, _: unknown, local: CircuitFace) => {
+            keys.push(`circuit ${key}`)
+            return local
+          }
+        }
+        const pool = yield* onWire(script(status(200)), {
+          name: "api",
+          circuitBreaker: true,
+          rateLimit: { limit: 1, interval: "1 second" }
+        }).pipe(Effect.provideService(SharedPolicies, shared))
+        yield* pool.client.get("/")
+        assert.deepStrictEqual(keys, ["limit api http://test.local", "circuit api http://test.local"])
+        assert.strictEqual(Option.getOrThrow(yield* pool.hostStats("http://test.local")).tokens, 42)
+      })
+    )
+
+    it.effect("its circuit can be isolated and closed by hand", () =>
+      Effect.gen(function* () {
+        const wire = script(status(200))
+        const pool = yield* onWire(wire, { circuitBreaker: true })
+        assert.isTrue(Option.isNone(yield* pool.hostPolicies("http://test.local")))
+        yield* pool.client.get("/")
+        const { circuitBreaker } = Option.getOrThrow(yield* pool.hostPolicies("http://test.local"))
+        yield* circuitBreaker?.isolate ?? Effect.void
+        const error = tagged(yield* Effect.flip(pool.client.get("/")), "CircuitOpen")
+        assert.include(error.message, "isolated by hand")
+        yield* circuitBreaker?.close ?? Effect.void
+        assert.strictEqual((yield* pool.client.get("/")).status, 200)
       })
     )
 
