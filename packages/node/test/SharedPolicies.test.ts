@@ -1,10 +1,19 @@
-import { CircuitBreaker, Policy, type RateLimit, SharedPolicies as Core } from "@millrace/core"
+import {
+  type CircuitBreaker,
+  type ConfigError,
+  type Policy,
+  type RateLimit,
+  SharedPolicies as Core
+} from "@millrace/core"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Logger, Redacted, Schedule } from "effect"
+import { Duration, Effect, Exit, Fiber, Layer, Logger, Queue, Redacted, Schedule } from "effect"
+import * as Redis from "effect/persistence/Redis"
 import { execFile } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
+import { createClient } from "redis"
 import { SharedPolicies } from "../src/index.ts"
+import { connect } from "../src/internal/redisConnection.ts"
 import { isInstalled, type RedisServer, server } from "./fixtures/redis.ts"
 
 /** What one process has: a connection of its own. The timeout is for machines that are busy with other tests. */
@@ -283,6 +292,40 @@ describe.skipIf(!isInstalled)("SharedPolicies: redis-server is needed, see .ci/r
   })
 
   describe("the connection", () => {
+    it.live("the layers provide them: with a connection of their own, or in a Redis that is connected to already", () =>
+      Effect.gen(function* () {
+        const redis = yield* server()
+        const limit = Core.rateLimit("k", { limit: 1, interval: "1 hour", maxWait: 0 })
+        const passesIn = (layer: Layer.Layer<never, ConfigError.ConfigError>) =>
+          Effect.provide(Effect.flatMap(limit, passes), layer)
+        const options = { host: "127.0.0.1", port: redis.port } as const
+        const target = { ...options, url: undefined, username: undefined, password: undefined, database: 0, tls: false }
+        const theirs = Layer.effect(Redis.Redis, connect(createClient, target))
+        assert.isTrue(yield* passesIn(SharedPolicies.layerRedis({ ...options, timeout: "5 seconds" })))
+        assert.isFalse(yield* passesIn(Layer.provide(SharedPolicies.layer({ timeout: "5 seconds" }), theirs)))
+      })
+    )
+
+    it.live("a command that is interrupted takes its connection with it; the next one has a new one", () =>
+      Effect.gen(function* () {
+        const redis = yield* server()
+        const target = { url: undefined, username: undefined, password: undefined, database: 0, tls: undefined }
+        const connection = yield* connect(createClient, { ...target, host: "127.0.0.1", port: redis.port })
+        const id = connection.send<number>("CLIENT", "ID")
+        const first = yield* id
+        assert.strictEqual(yield* id, first)
+        redis.signal("SIGSTOP")
+        const silent = yield* Effect.forkChild(id, { startImmediately: true })
+        yield* Effect.sleep(10)
+        yield* Fiber.interrupt(silent)
+        redis.signal("SIGCONT")
+        assert.isAbove(yield* id, first)
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(connection.reserve.pipe(Effect.scoped))))
+        const queue = yield* connection.subscribe("channel")
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(Queue.take(queue))))
+      })
+    )
+
     it.live("ends with the scope, and after that the policies are local", () =>
       Effect.gen(function* () {
         const redis = yield* server()

@@ -44,7 +44,7 @@ import { SharedCircuitGate } from "./internal/sharedCircuit.ts"
 import { SharedLimitGate } from "./internal/sharedLimit.ts"
 import { StoreLink } from "./internal/sharedLink.ts"
 import { fields, resolve } from "./internal/sharedOptions.ts"
-import { fromGates, type Gate, type Policy } from "./Policy.ts"
+import { fromGates, type Gate, type Policy } from "./Gate.ts"
 import * as RateLimit from "./RateLimit.ts"
 
 /**

@@ -77,6 +77,15 @@ describe("SharedPolicies: a rate limit", () => {
     })
   )
 
+  it.effect("a layer provides the shared policies of a store", () =>
+    Effect.gen(function* () {
+      const store = new MemoryStore()
+      const limit = SharedPolicies.rateLimit("k", { limit: 1, interval: "1 second" })
+      yield* Effect.provide(Effect.flatMap(limit, passes), SharedPolicies.layer(store))
+      assert.deepStrictEqual(store.asked, ["take 1"])
+    })
+  )
+
   it.effect("options that are not valid are all told at once", () =>
     Effect.gen(function* () {
       const limit = yield* Effect.flip(SharedPolicies.rateLimit("k", { limit: 0, interval: 0 }))
@@ -665,6 +674,20 @@ describe("SharedPolicies: a circuit breaker", () => {
         "Open HalfOpen elapsed ",
         "HalfOpen Closed probesSucceeded "
       ])
+    })
+  )
+
+  it.effect("two circuits around one attempt do not mix up their admissions", () =>
+    Effect.gen(function* () {
+      const { breaker, store } = yield* begin()
+      const outer = yield* breaker({ openFor: "1 second" })
+      const inner = yield* breaker({ openFor: "2 seconds" })
+      yield* Effect.exit(Policy.fromGates<unknown>([outer.gate, inner.gate]).guard(Effect.fail("x")))
+      yield* turn
+      assert.deepStrictEqual(
+        store.asked.filter((what) => what.startsWith("record")),
+        ["record 1 1 2000", "record 1 1 1000"]
+      )
     })
   )
 

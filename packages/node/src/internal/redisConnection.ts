@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Redis from "effect/persistence/Redis"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import type { RedisClientOptions } from "redis"
+import type { createClient, RedisClientOptions } from "redis"
 
 export interface Target {
   readonly url: Redacted.Redacted | undefined
@@ -47,7 +47,7 @@ const notSupported = Effect.fail(failed(new Error("shared policies neither subsc
 
 type Client = Awaited<ReturnType<typeof open>>
 
-const open = async (create: (typeof import("redis"))["createClient"], target: Target) => {
+const open = async (create: typeof createClient, target: Target) => {
   const client = create(clientOptions(target))
   // Each command hears of it by itself; an error event that nobody listens to would end the process.
   client.on("error", () => {})
@@ -64,7 +64,7 @@ const open = async (create: (typeof import("redis"))["createClient"], target: Ta
 
 /** Connects when it is first used. */
 export const connect = (
-  create: (typeof import("redis"))["createClient"],
+  create: typeof createClient,
   target: Target
 ): Effect.Effect<Redis.Redis["Service"], never, Scope.Scope> =>
   Effect.gen(function* () {

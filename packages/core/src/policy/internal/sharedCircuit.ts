@@ -16,7 +16,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { CircuitOpen } from "../../model/PoolError.ts"
 import type { Change, Snapshot, State } from "../CircuitBreaker.ts"
-import type { Attempt, Gate, Outcome } from "../Policy.ts"
+import type { Attempt, Gate, Outcome } from "../Gate.ts"
 import type { CircuitFace, CircuitView, Entered, SharedCircuit } from "../SharedPolicies.ts"
 import type { IsFailure, Resolved } from "./circuitBreakerOptions.ts"
 import { verdictOf } from "./circuitVerdict.ts"
@@ -114,11 +114,6 @@ export class SharedCircuitGate implements Gate<CircuitOpen> {
     const windows = { minimumCalls, windowCalls, windowDuration }
     this.circuit = { key, consecutiveFailures, failureRate, slowCallRate, ...windows, halfOpenMax, lease: patience }
     this.admission = new Admission(this, unseen, 0, undefined)
-  }
-
-  /** How many attempts it knows beside those that passed a closed circuit. */
-  get size(): number {
-    return this.attempts.size
   }
 
   snapshot(): Snapshot {

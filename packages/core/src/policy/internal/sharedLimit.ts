@@ -20,7 +20,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { Line } from "../../model/internal/line.ts"
 import { RateLimitExceeded } from "../../model/PoolError.ts"
-import type { Attempt, Gate, Outcome } from "../Policy.ts"
+import type { Attempt, Gate, Outcome } from "../Gate.ts"
 import type { Stats } from "../RateLimit.ts"
 import type { LimitFace, SharedLimit, Taken } from "../SharedPolicies.ts"
 import { responseOf } from "./discard.ts"
@@ -73,11 +73,6 @@ export class SharedLimitGate implements Gate<RateLimitExceeded> {
     const capacity = options.algorithm === "tokenBucket" ? options.burst : options.limit
     this.limit = { key, algorithm: options.algorithm, limit: options.limit, interval: options.interval, capacity }
     this.available = capacity
-  }
-
-  /** How many attempts it knows. */
-  get size(): number {
-    return this.attempts.size
   }
 
   snapshot(): Stats {
