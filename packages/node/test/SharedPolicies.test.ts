@@ -292,6 +292,19 @@ describe.skipIf(!isInstalled)("SharedPolicies: redis-server is needed, see .ci/r
   })
 
   describe("the connection", () => {
+    it.live("a server that has become a replica is left, so that its name can lead to the new master", () =>
+      Effect.gen(function* () {
+        const redis = yield* server()
+        const target = { url: undefined, username: undefined, password: undefined, database: 0, tls: undefined }
+        const connection = yield* connect(createClient, { ...target, host: "127.0.0.1", port: redis.port })
+        const id = connection.send<number>("CLIENT", "ID")
+        const first = yield* id
+        yield* Effect.promise(() => redis.ask("REPLICAOF", "127.0.0.1", "1"))
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(connection.send("SET", "a", "1"))))
+        assert.isAbove(yield* id, first)
+      })
+    )
+
     it.live("the layers provide them: with a connection of their own, or in a Redis that is connected to already", () =>
       Effect.gen(function* () {
         const redis = yield* server()

@@ -43,6 +43,10 @@ const clientOptions = (target: Target): RedisClientOptions => {
 
 const failed = (cause: unknown): Redis.RedisError => new Redis.RedisError({ cause })
 
+/** What was the master is a replica now: its name may lead to the new one. */
+const isReadOnly = ({ cause }: Redis.RedisError): boolean =>
+  cause instanceof Error && cause.message.startsWith("READONLY")
+
 const notSupported = Effect.fail(failed(new Error("shared policies neither subscribe nor reserve")))
 
 type Client = Awaited<ReturnType<typeof open>>
@@ -107,7 +111,10 @@ export const connect = (
               return client.sendCommand<A>([command, ...args])
             },
             catch: failed
-          }).pipe(Effect.onInterrupt(() => Effect.sync(() => drop(used))))
+          }).pipe(
+            Effect.tapError((error) => Effect.sync(() => isReadOnly(error) && drop(used))),
+            Effect.onInterrupt(() => Effect.sync(() => drop(used)))
+          )
         }),
       subscribe: () => notSupported,
       connect: notSupported

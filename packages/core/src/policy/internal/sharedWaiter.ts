@@ -6,7 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { Member } from "../../model/internal/line.ts"
-import type { Attempt } from "../Policy.ts"
+import type { Attempt } from "../Gate.ts"
 
 export class Waiter<G, E> implements Member<Waiter<G, E>> {
   previous: Waiter<G, E> | undefined = undefined
