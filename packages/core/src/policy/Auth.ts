@@ -32,7 +32,7 @@ import { checkApiKey, checkBasic, checkBearer, checkOAuth2, checkPolicy, isToken
 import { authorizationOf, headerSetter, Issued } from "./internal/credentials.ts"
 import { wrapper } from "./internal/authWrapper.ts"
 import { TokenSource } from "./internal/tokenSource.ts"
-import type { Policy } from "./Policy.ts"
+import type { Policy } from "./Gate.ts"
 
 type Request = HttpClientRequest.HttpClientRequest
 

@@ -29,7 +29,7 @@ import type { PoolSaturated } from "../model/PoolError.ts"
 import type { Timers } from "../model/Timers.ts"
 import { fields, type Resolved, resolve, rules } from "./internal/bulkheadOptions.ts"
 import { Permits } from "./internal/permits.ts"
-import { fromGates, type Gate, type Policy } from "./Policy.ts"
+import { fromGates, type Gate, type Policy } from "./Gate.ts"
 
 /**
  * What a user says about a bulkhead.
@@ -69,6 +69,8 @@ export interface Snapshot {
  * @since 0.1.0
  */
 export interface Bulkhead extends Policy<PoolSaturated> {
+  /** For `Pool.make`'s second argument, where all hosts are to share these permits. */
+  readonly gate: Gate<PoolSaturated>
   /** What it holds now, for metrics. */
   readonly snapshot: () => Snapshot
 }
@@ -96,10 +98,8 @@ export const make = (options: Options): Effect.Effect<Bulkhead, ConfigError> =>
   })
 
 /** @internal */
-export const makeUnsafe = (
-  options: Resolved,
-  deps: { readonly timers: Timers }
-): Bulkhead & { readonly gate: Gate<PoolSaturated> } => new Wall(options, deps.timers)
+export const makeUnsafe = (options: Resolved, deps: { readonly timers: Timers }): Bulkhead =>
+  new Wall(options, deps.timers)
 
 /** A pool has one for every host it knows: what a request does not need is made when somebody asks for it. */
 class Wall implements Bulkhead {

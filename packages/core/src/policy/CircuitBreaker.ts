@@ -33,7 +33,7 @@ import { Circuit, type Deps, EarlyGate } from "./internal/circuit.ts"
 import { fields, type Resolved, resolve, rules } from "./internal/circuitBreakerOptions.ts"
 import { verdictOf } from "./internal/circuitVerdict.ts"
 import { Listeners } from "./internal/listeners.ts"
-import { fromGates, type Gate, type Outcome, type Policy } from "./Policy.ts"
+import { fromGates, type Gate, type Outcome, type Policy } from "./Gate.ts"
 
 /**
  * What a user may say about a circuit breaker. Everything is optional.
@@ -148,6 +148,10 @@ export interface Snapshot {
  * @since 0.1.0
  */
 export interface CircuitBreaker extends Policy<CircuitOpen> {
+  /** Gives permission, or refuses; behind everything that may wait. */
+  readonly gate: Gate<CircuitOpen>
+  /** Refuses where `gate` would refuse now, and takes nothing; before what may wait, so that nobody waits for a refusal. */
+  readonly early: Gate<CircuitOpen>
   readonly state: Effect.Effect<State>
   /** What happens from now on; a listener that is more than 64 changes behind loses the oldest. */
   readonly changes: Stream.Stream<Change>
@@ -211,22 +215,11 @@ export const make = (options: Options = {}): Effect.Effect<CircuitBreaker, Confi
     return makeUnsafe(resolved, { timers, random: () => random.nextDoubleUnsafe() })
   })
 
-/**
- * The gates of a circuit: `early` stands before what may wait, and refuses where `gate` would refuse now; `gate` stands
- * after it and gives permission.
- *
- * @internal
- */
-export interface Gates {
-  readonly gate: Gate<CircuitOpen>
-  readonly early: Gate<CircuitOpen>
-}
-
 /** @internal */
-export const makeUnsafe = (options: Resolved, deps: Deps): CircuitBreaker & Gates => new Breaker(options, deps)
+export const makeUnsafe = (options: Resolved, deps: Deps): CircuitBreaker => new Breaker(options, deps)
 
 /** A pool has one for every host it knows: what a request does not need is made when somebody asks for it. */
-class Breaker implements CircuitBreaker, Gates {
+class Breaker implements CircuitBreaker {
   readonly gate: Circuit
   readonly early: Gate<CircuitOpen>
   private policy: Policy<CircuitOpen> | undefined

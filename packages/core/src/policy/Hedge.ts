@@ -32,7 +32,7 @@ import { Latencies } from "./internal/latency.ts"
 import { isResponse } from "./internal/passage.ts"
 import { race } from "./internal/race.ts"
 import { isIdempotent, isReplayable } from "./internal/replayable.ts"
-import { around, type Policy } from "./Policy.ts"
+import { around, type Policy } from "./Gate.ts"
 
 /**
  * When a second attempt is sent, and how often at most. Without a `delay` it is learned.

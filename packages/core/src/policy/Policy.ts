@@ -1,189 +1,26 @@
 /**
- * What a policy is, to its user and inside.
+ * Policies together: one for each host, or the standard stack of them.
  *
- * To its user a policy is two functions: `wrap` puts it around any `HttpClient`, `guard` around any other effect. Inside
- * it is a gate: every attempt passes the gates in their order, outermost first, before it is sent, and leaves them in
- * reverse when it has a response or has failed.
- *
- * ```
- *          ┌── wait ──┐
- *          ▼          │
- * ──► admit(attempt) ─┴─► undefined: admitted ─── the attempt ends ──► settle(attempt, outcome)
- *          │
- *          └─ refused, interrupted, died ───────────────────────────► abandon(attempt)
- * ```
- *
- * What a gate may rely on:
- *
- * - `admit` either admits at once and answers `undefined`, or answers an effect to wait on. When that succeeds, `admit`
- *   is asked again, until it admits; when it fails, the attempt is refused. An attempt is in one gate at a time.
- * - Each gate that was asked hears of the end exactly once: by `settle` if it admitted, by `abandon` if it did not. So
- *   it is on success, failure, timeout, interruption at any moment, and whatever another gate throws.
- * - All gates are told the same outcome. A gate that refuses ends the attempt with that failure.
- *
- * What a gate must keep to:
- *
- * - `admit`, `settle` and `abandon` are synchronous; only they change the gate. The effect only waits: whatever it took
- *   would be lost to an interruption between its end and the next `admit`.
- * - The effect may end early, but not always at once: a gate that neither admits nor waits is asked for ever.
- * - A gate that is fair keeps the place of one that comes back. It puts the attempt into its line in `admit`, before it
- *   answers; a place that gets free it keeps for the first in the line, by the attempt, before it wakes it; the next
- *   `admit` of that attempt finds it. `abandon` takes the attempt out of the line, or passes on what was kept for it.
- *   Then nothing is lost, nobody jumps the line, and the effect has nothing to clean up.
- * - None of them should throw. What is thrown is a defect of the attempt, after every gate has heard of its end.
+ * What a policy is, to its user and inside, stands in `Gate.ts`; each has a module of its own.
  *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
-import type * as HttpClientRequest from "effect/http/HttpClientRequest"
-import type * as HttpClientResponse from "effect/http/HttpClientResponse"
-import type { RequestInfo } from "../model/PoolError.ts"
-import { abort, responseOf } from "./internal/discard.ts"
-import { outcomeOf, Passage } from "./internal/passage.ts"
+import type { ConfigError } from "../model/ConfigError.ts"
+import { check } from "../model/internal/check.ts"
+import type { AuthError, CircuitOpen, PoolError, PoolSaturated, RateLimitExceeded } from "../model/PoolError.ts"
+import * as Bulkhead from "./Bulkhead.ts"
+import * as CircuitBreaker from "./CircuitBreaker.ts"
+import { around, fromGates, type Gate, type Policy } from "./Gate.ts"
+import * as Hedge from "./Hedge.ts"
+import { fields } from "./internal/standardOptions.ts"
+import * as Middleware from "./Middleware.ts"
+import * as RateLimit from "./RateLimit.ts"
+import * as Retry from "./Retry.ts"
+import * as Timeout from "./Timeout.ts"
 
-/**
- * A policy, as its user sees it. `E` is what it adds to the errors.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Policy<out E> {
-  /** The client with this policy around every request. All its requests share the policy, whatever their host. */
-  readonly wrap: <E1, R>(client: HttpClient.HttpClient.With<E1, R>) => HttpClient.HttpClient.With<E | E1, R>
-  /** The effect with this policy around it. */
-  readonly guard: <A, E1, R>(effect: Effect.Effect<A, E1, R>) => Effect.Effect<A, E | E1, R>
-  /** Never there: only by it can the compiler tell `E`, which it cannot infer from generic functions. */
-  readonly _E?: (() => E) | undefined
-}
-
-/**
- * One try of a request. It is the same object from the first `admit` to the end, so what a gate knows of an attempt it
- * may keep by it.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Attempt {
-  /** What is sent. A gate may put another in its place until it has admitted. A guarded effect has an empty one. */
-  request: HttpClientRequest.HttpClientRequest
-  /** As an error may show it: without secrets. Made when asked for. */
-  readonly info: RequestInfo
-  /** 1 for the first of its call. */
-  readonly number: number
-  /** It has passed all gates; before that, no gate needs to think of the server. */
-  readonly sent: boolean
-  /**
-   * Where a gate may leave what it must know at `settle`, so that a map is not needed. There is one for all gates: who
-   * finds it taken leaves it alone.
-   */
-  mark?: unknown
-  /** The same for the time when a rate limit took a token. */
-  takenAt?: number | undefined
-}
-
-/**
- * How an attempt ended. The body of the response may still be on its way. `Success` is the end of a guarded effect. A
- * `Defect` is what a gate threw while it was asked, or what the attempt died of: it says nothing about the server.
- *
- * @category models
- * @since 0.1.0
- */
-export type Outcome =
-  | { readonly _tag: "Response"; readonly response: HttpClientResponse.HttpClientResponse }
-  | { readonly _tag: "Success"; readonly value: unknown }
-  | { readonly _tag: "Failure"; readonly error: unknown }
-  | { readonly _tag: "Interrupted" }
-  | { readonly _tag: "Defect"; readonly defect: unknown }
-
-/**
- * A policy, as the request path sees it.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Gate<out E> {
-  /**
-   * Admits at once (`undefined`; nothing is allocated for that), or answers an effect that only waits, until it is
-   * worthwhile to ask again, or fails with a refusal. What admission takes is taken in the call that answers
-   * `undefined`, or was kept for this attempt before; never in the effect.
-   */
-  readonly admit: (attempt: Attempt) => Effect.Effect<void, E> | undefined
-  /** The attempt, which was admitted, has ended. Gives back what admission took. */
-  readonly settle: (attempt: Attempt, outcome: Outcome) => void
-  /**
-   * The attempt, for which `admit` was called once or more, has ended without admission: refused, interrupted, or died
-   * of a defect. Gives back what is kept for it. For gates that keep something for those who wait: a place in a line, a
-   * permit.
-   */
-  readonly abandon?: ((attempt: Attempt) => void) | undefined
-}
-
-/**
- * Takes one attempt of a request through the gates, sends it as they left it, and lets it leave them.
- *
- * The result dies if a gate throws while it is left, with the first of such defects; a response is then discarded.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const through = <E, E1, R>(
-  gates: ReadonlyArray<Gate<E>>,
-  request: HttpClientRequest.HttpClientRequest,
-  send: (request: HttpClientRequest.HttpClientRequest) => Effect.Effect<HttpClientResponse.HttpClientResponse, E1, R>,
-  number = 1
-): Effect.Effect<HttpClientResponse.HttpClientResponse, E | E1, R> =>
-  Effect.suspend(() => pass(new Passage(gates, request, number), (attempt) => send(attempt.request)))
-
-/**
- * The policy that is these gates, outermost first.
- *
- * `name` stands for the guarded effect in errors, where a request has its URL. Default: effect.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const fromGates = <E>(gates: ReadonlyArray<Gate<E>>, name = "effect"): Policy<E> => ({
-  wrap: (client) => around(client, (request, send) => through(gates, request, send)),
-  guard: (effect) => Effect.suspend(() => pass(new Passage(gates, undefined, 1, name), () => effect))
-})
-
-/**
- * The client whose requests are sent by `run`, which gets what sends them without it. For policies that send a request
- * more than once, or another one.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const around = <E, R, E1, R1>(
-  client: HttpClient.HttpClient.With<E, R>,
-  run: (
-    request: HttpClientRequest.HttpClientRequest,
-    send: (request: HttpClientRequest.HttpClientRequest) => Effect.Effect<HttpClientResponse.HttpClientResponse, E, R>
-  ) => Effect.Effect<HttpClientResponse.HttpClientResponse, E1, R1>
-): HttpClient.HttpClient.With<E | E1, R | R1> =>
-  HttpClient.makeWith<E, R, E | E1, R | R1>(
-    Effect.flatMap((request) => run(request, (sent) => client.postprocess(Effect.succeed(sent)))),
-    client.preprocess
-  )
-
-const pass = <E, A, E1, R>(
-  passage: Passage<E>,
-  send: (attempt: Attempt) => Effect.Effect<A, E1, R>
-): Effect.Effect<A, E | E1, R> => {
-  const enter = (): Effect.Effect<A, E | E1, R> => {
-    const wait = passage.enter()
-    return wait === undefined ? send(passage) : Effect.flatMap(wait, enter)
-  }
-  // Nothing is asked before its end is provided for.
-  return Effect.onExit(Effect.suspend(enter), (exit) => {
-    const outcome = outcomeOf(exit)
-    const defect = passage.leave(outcome)
-    if (defect === undefined) return Effect.void
-    const response = responseOf(outcome)
-    return Effect.andThen(response === undefined ? Effect.void : abort(response), Effect.die(defect.value))
-  })
-}
+export { around, type Attempt, fromGates, type Gate, type Outcome, type Policy, through } from "./Gate.ts"
 
 /**
  * A policy of its own for every origin, made by `make` when the origin is first seen: so that one host's failures do not
@@ -193,7 +30,7 @@ const pass = <E, A, E1, R>(
  * @since 0.1.0
  */
 export const perHost =
-  <E, E2, R2>(make: Effect.Effect<Policy<E>, E2, R2>, max = 1000) =>
+  <E, E2, R2>(make: Effect.Effect<Pick<Policy<E>, "wrap" | "_E">, E2, R2>, max = 1000) =>
   <E1, R>(client: HttpClient.HttpClient.With<E1, R>): HttpClient.HttpClient.With<E | E1 | E2, R | R2> => {
     const clients = new Map<string, HttpClient.HttpClient.With<E | E1, R>>()
     const bare = HttpClient.makeWith<E1, R, E1, R>(client.postprocess, Effect.succeed)
@@ -225,3 +62,118 @@ export const perHost =
   }
 
 const originOf = (url: string): string => (URL.canParse(url) ? new URL(url).origin : "")
+
+/**
+ * The standard stack for any client. A policy is on when it is given; `true` is its defaults.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StandardOptions {
+  /** Functions around every request, outermost first. Default: none. */
+  readonly middleware?: ReadonlyArray<Middleware.Middleware> | undefined
+  /** The whole call, waits and all attempts included. Default: none. */
+  readonly requestTimeout?: Timeout.Options["requestTimeout"]
+  /** Sends again what failed, when that is safe. Default: none. */
+  readonly retry?: Retry.Options | boolean | undefined
+  /** Sends a second attempt beside a slow first one. Default: none. */
+  readonly hedge?: Hedge.Options | boolean | undefined
+  /** Credentials for every attempt, as `Auth.policy` makes it. Default: none. */
+  readonly auth?: Pick<Policy<AuthError>, "wrap"> | undefined
+  /** How many attempts a host gets in a time. Default: none. */
+  readonly rateLimit?: RateLimit.Options | false | undefined
+  /** Refuses at once while a host fails. Default: none. */
+  readonly circuitBreaker?: CircuitBreaker.Options | boolean | undefined
+  /** How many attempts a host gets at a time. Default: none. */
+  readonly bulkhead?: Bulkhead.Options | false | undefined
+  /** One attempt. Default: none. */
+  readonly attemptTimeout?: Timeout.Options["attemptTimeout"]
+}
+
+/**
+ * The policies that are given, in the order of the standard stack, outermost first: middleware, `requestTimeout`, retry,
+ * hedge, and for every attempt auth, rate limit, circuit breaker, bulkhead, `attemptTimeout`. Each host has its own limit,
+ * breaker, bulkhead and retry budget.
+ *
+ * A pool has the same as options, and runs them without a fiber of their own; this is for clients that are no pool.
+ *
+ * Fails with every invalid option at once.
+ *
+ * ```ts
+ * import { Policy } from "@millrace/core"
+ * import { Effect } from "effect"
+ * import { HttpClient } from "effect/http"
+ *
+ * export const program = Effect.gen(function* () {
+ *   const standard = yield* Policy.standard({
+ *     requestTimeout: "10 seconds",
+ *     retry: { maxRetries: 2 },
+ *     circuitBreaker: true,
+ *     rateLimit: { limit: 100, interval: "1 second" }
+ *   })
+ *   const client = (yield* HttpClient.HttpClient).pipe(standard)
+ *   return yield* client.get("https://api.test/users")
+ * })
+ * ```
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const standard = (
+  options: StandardOptions
+): Effect.Effect<
+  <E, R>(client: HttpClient.HttpClient.With<E, R>) => HttpClient.HttpClient.With<E | PoolError | ConfigError, R>,
+  ConfigError
+> =>
+  Effect.map(check(fields, options), () => {
+    const { attemptTimeout, auth, middleware = [], requestTimeout } = options
+    // A policy that is on has the options that were checked.
+    const forHost = Effect.gen(function* () {
+      const retry = yield* on(options.retry, Retry.make)
+      const hedge = yield* on(options.hedge, Hedge.make)
+      const attempt = yield* gates(options)
+      const call = yield* Timeout.make({ requestTimeout })
+      const one = yield* Timeout.make({ attemptTimeout })
+      const wrap = <E, R>(client: HttpClient.HttpClient.With<E, R>): Wide<E, R> => {
+        const put = (inner: Wide<E, R>, policy: Policy<PoolError> | undefined): Wide<E, R> =>
+          policy === undefined ? inner : policy.wrap(inner)
+        const sent = put(
+          put(
+            around<E, R, E | PoolError, R>(client, (request, send) => send(request)),
+            one
+          ),
+          attempt
+        )
+        const authorized = auth === undefined ? sent : auth.wrap(sent)
+        return put(put(put(authorized, hedge), retry), call)
+      }
+      return { wrap }
+    })
+    return (client) => Middleware.wrap(middleware)(perHost<PoolError, ConfigError, never>(forHost)(client))
+  })
+
+type Wide<E, R> = HttpClient.HttpClient.With<E | PoolError, R>
+
+/** The policy, unless it is off. */
+const on = <O extends object, P>(
+  options: O | boolean | undefined,
+  make: (options?: O) => Effect.Effect<P, ConfigError>
+): Effect.Effect<P | undefined, ConfigError> =>
+  options === undefined || options === false ? Effect.succeed(undefined) : make(options === true ? undefined : options)
+
+type Refusal = RateLimitExceeded | CircuitOpen | PoolSaturated
+
+/** What an attempt passes before it is sent; a circuit that is known to be open refuses before the limit's line. */
+const gates = ({ bulkhead, circuitBreaker, rateLimit }: StandardOptions): Effect.Effect<Policy<Refusal>, ConfigError> =>
+  Effect.gen(function* () {
+    const circuit = yield* on(circuitBreaker, CircuitBreaker.make)
+    const limit = rateLimit === undefined || rateLimit === false ? undefined : yield* RateLimit.make(rateLimit)
+    const permits = bulkhead === undefined || bulkhead === false ? undefined : yield* Bulkhead.make(bulkhead)
+    const all: ReadonlyArray<Gate<Refusal> | undefined> = [
+      limit === undefined ? undefined : circuit?.early,
+      limit?.gate,
+      circuit?.gate,
+      permits?.gate
+    ]
+    return fromGates(all.filter((gate) => gate !== undefined))
+  })

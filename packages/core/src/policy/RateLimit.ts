@@ -35,7 +35,7 @@ import * as Timers from "../model/internal/timers.ts"
 import type { RateLimitExceeded } from "../model/PoolError.ts"
 import { type Deps, RateLimitGate } from "./internal/rateLimitGate.ts"
 import { fields, type Given, resolve, type Resolved, rules } from "./internal/rateLimitOptions.ts"
-import { fromGates, type Gate, type Policy } from "./Policy.ts"
+import { fromGates, type Gate, type Policy } from "./Gate.ts"
 
 /**
  * How much, and what happens above that.
@@ -96,6 +96,8 @@ export interface Stats {
  * @since 0.1.0
  */
 export interface RateLimit extends Policy<RateLimitExceeded> {
+  /** For `Pool.make`'s second argument, where all hosts are to share this limit. */
+  readonly gate: Gate<RateLimitExceeded>
   /**
    * Takes tokens (default 1, rounded up) for whatever the caller does next, and answers how long it waited. They are spent:
    * only an interruption while it waits gives them back.
@@ -143,7 +145,7 @@ export const make = (options: Options): Effect.Effect<RateLimit, ConfigError> =>
   )
 
 /** @internal */
-export const makeUnsafe = (options: Resolved, deps: Deps): RateLimit & { readonly gate: Gate<RateLimitExceeded> } => {
+export const makeUnsafe = (options: Resolved, deps: Deps): RateLimit => {
   const gate = new RateLimitGate(options, deps)
   const { dispenser } = gate
   const snapshot = (): Stats => ({

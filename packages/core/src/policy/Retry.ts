@@ -33,7 +33,7 @@ import { outcomeOf, Passage } from "./internal/passage.ts"
 import { isRetryBudget } from "./internal/retryBudget.ts"
 import { fields, type Given, resolve, type Resolved, rules } from "./internal/retryOptions.ts"
 import * as InternalRule from "./internal/retryRule.ts"
-import { around, type Attempt, type Outcome, type Policy } from "./Policy.ts"
+import { around, type Attempt, type Outcome, type Policy } from "./Gate.ts"
 import * as RetryBudget from "./RetryBudget.ts"
 
 // -----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import type { ConfigError } from "../model/ConfigError.ts"
 import { check } from "../model/internal/check.ts"
 import { type RequestInfo, requestInfo, TimeoutError, type TimeoutPhase } from "../model/PoolError.ts"
 import { fields, type Resolved, resolve } from "./internal/timeoutOptions.ts"
-import { around, type Policy } from "./Policy.ts"
+import { around, type Policy } from "./Gate.ts"
 
 /**
  * The limits. Both apply to what is wrapped, so the shorter one ends it; what differs is the name in the error, and where

@@ -37,7 +37,7 @@ import {
 import { responseOf } from "../../policy/internal/discard.ts"
 import { outcomeOf, Passage } from "../../policy/internal/passage.ts"
 import { isReplayable } from "../../policy/internal/replayable.ts"
-import type { Gate, Outcome } from "../../policy/Policy.ts"
+import type { Gate, Outcome } from "../../policy/Gate.ts"
 import * as Retry from "../../policy/Retry.ts"
 import type { Timers } from "../../model/Timers.ts"
 import type { Deadline, Expiring, Limit } from "../../model/internal/deadlines.ts"

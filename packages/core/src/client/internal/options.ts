@@ -2,39 +2,20 @@
  * The options of a pool, each once: kind, default, meaning. Defaults, validation, the names in environments and files,
  * and `docs/options.md` all come from this table.
  */
-import { hasProperty, isObject } from "effect/Predicate"
+import { hasProperty } from "effect/Predicate"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as Field from "../../model/internal/field.ts"
 import * as Group from "../../model/internal/groupField.ts"
 import * as Http from "../../model/internal/httpField.ts"
 import { isInput } from "../../policy/internal/authOptions.ts"
-import * as Bulkhead from "../../policy/internal/bulkheadOptions.ts"
-import * as CircuitBreaker from "../../policy/internal/circuitBreakerOptions.ts"
-import * as Hedge from "../../policy/internal/hedgeOptions.ts"
-import * as RateLimit from "../../policy/internal/rateLimitOptions.ts"
-import * as Retry from "../../policy/internal/retryOptions.ts"
-import type { Middleware } from "../../policy/Middleware.ts"
+import { anything, isMiddleware, policyFields } from "../../policy/internal/standardOptions.ts"
 
 const isByKey = (value: unknown): value is { readonly byKey: (request: HttpClientRequest) => string } =>
   hasProperty(value, "byKey") && typeof value.byKey === "function"
 
-const isMiddleware = (value: unknown): value is ReadonlyArray<Middleware> =>
-  Array.isArray(value) && value.every((item) => isObject(item))
-
 const KiB = 1024
 const MiB = 1024 * KiB
 const GiB = 1024 * MiB
-
-const anything = <A>(_: A): _ is A => true
-
-/** What has no default. */
-export interface Limited {
-  readonly limit: number
-  readonly interval: number
-}
-export interface Bounded {
-  readonly maxConcurrent: number
-}
 
 /** What may differ from host to host. */
 export const hostFields = {
@@ -51,30 +32,11 @@ export const hostFields = {
   requestTimeout: Field.duration("Everything: waiting, all attempts, the body. `Infinity`: no limit.", {
     default: "120 seconds"
   }),
-  retry: Group.policy("Sends again what failed, when that is safe.", Retry.fields, Retry.rules, anything),
-  hedge: Group.policy("Sends a second attempt beside a slow first one.", Hedge.fields, Hedge.rules, anything),
+  ...policyFields,
   auth: Field.code(
     "Credentials for every attempt: made by `Auth`, or a function. With `baseUrl`: only for the base origin.",
     "an Auth, or a function from request to request",
     isInput
-  ),
-  rateLimit: Group.policy(
-    "How many attempts a host gets in a time.",
-    RateLimit.fields,
-    RateLimit.rules,
-    (given): given is Partial<RateLimit.Given> & Limited => given.limit !== undefined && given.interval !== undefined
-  ),
-  circuitBreaker: Group.policy(
-    "Refuses at once while a host fails.",
-    CircuitBreaker.fields,
-    CircuitBreaker.rules,
-    anything
-  ),
-  bulkhead: Group.policy(
-    "How many attempts a host gets at a time.",
-    Bulkhead.fields,
-    Bulkhead.rules,
-    (given): given is Partial<Bulkhead.Given> & Bounded => given.maxConcurrent !== undefined
   )
 }
 

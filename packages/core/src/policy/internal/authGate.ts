@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import { AuthError } from "../../model/PoolError.ts"
 import type { Auth } from "../Auth.ts"
-import type { Attempt, Gate } from "../Policy.ts"
+import type { Attempt, Gate } from "../Gate.ts"
 
 class AuthGate implements Gate<AuthError> {
   private readonly auth: Auth

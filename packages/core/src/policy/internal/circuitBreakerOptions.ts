@@ -1,7 +1,7 @@
 /** The options of a circuit breaker: what each allows, its default, and what is read of it. */
 import * as Schedule from "effect/Schedule"
 import * as Field from "../../model/internal/field.ts"
-import type { Outcome } from "../Policy.ts"
+import type { Outcome } from "../Gate.ts"
 
 /** Successive openings take its successive delays. */
 export type Delays = Schedule.Schedule<unknown, unknown>

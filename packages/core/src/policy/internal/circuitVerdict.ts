@@ -1,7 +1,7 @@
 /** What the end of a call says about the upstream. */
 import * as HttpClientError from "effect/http/HttpClientError"
 import * as PoolError from "../../model/PoolError.ts"
-import type { Outcome } from "../Policy.ts"
+import type { Outcome } from "../Gate.ts"
 
 const ofStatus = (status: number): boolean | undefined => (status === 429 ? undefined : status >= 500 || status === 408)
 

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import { hasProperty } from "effect/Predicate"
 import * as Stream from "effect/Stream"
-import type { Outcome } from "../Policy.ts"
+import type { Outcome } from "../Gate.ts"
 import { isResponse } from "./passage.ts"
 
 /** What is read of a body only to keep its connection, in bytes. */

@@ -9,7 +9,7 @@ import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import { hasProperty } from "effect/Predicate"
 import * as Result from "effect/Result"
 import { type RequestInfo, requestInfo } from "../../model/PoolError.ts"
-import type { Attempt, Gate, Outcome } from "../Policy.ts"
+import type { Attempt, Gate, Outcome } from "../Gate.ts"
 
 const none = HttpClientRequest.empty
 

@@ -11,7 +11,7 @@ import { type Deadline, type Expiring, Limit } from "../../model/internal/deadli
 import { Line, type Member } from "../../model/internal/line.ts"
 import { PoolSaturated } from "../../model/PoolError.ts"
 import type { Timers } from "../../model/Timers.ts"
-import type { Attempt, Gate } from "../Policy.ts"
+import type { Attempt, Gate } from "../Gate.ts"
 import type { Resolved } from "./bulkheadOptions.ts"
 
 class Waiter implements Member<Waiter>, Expiring<"maxWait"> {
