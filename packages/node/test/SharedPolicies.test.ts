@@ -2,6 +2,8 @@ import {
   type CircuitBreaker,
   type ConfigError,
   type Policy,
+  Pool,
+  type PoolConfig,
   type RateLimit,
   SharedPolicies as Core
 } from "@millrace/core"
@@ -9,10 +11,11 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Layer, Logger, Queue, Redacted, Schedule } from "effect"
 import * as Redis from "effect/persistence/Redis"
 import { execFile } from "node:child_process"
+import { createServer, type Server } from "node:http"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { createClient } from "redis"
-import { SharedPolicies } from "../src/index.ts"
+import { SharedPolicies, UndiciConnector } from "../src/index.ts"
 import { connect } from "../src/internal/redisConnection.ts"
 import { isInstalled, type RedisServer, server } from "./fixtures/redis.ts"
 
@@ -90,6 +93,50 @@ describe.skipIf(!isInstalled)("SharedPolicies: redis-server is needed, see .ci/r
         assert.strictEqual(count(passed), 30)
         // 5 at once, 25 at 100/s; a timer of this process may be early by its grain.
         assert.isAtLeast(Duration.toMillis(time), 245)
+      })
+    )
+
+    it.live("two pools of one name share the limit and the circuit of a host", () =>
+      Effect.gen(function* () {
+        const redis = yield* server()
+        let status = 200
+        const upstream = yield* Effect.acquireRelease(
+          Effect.callback<Server>((resume) => {
+            const made = createServer((_, response) => response.writeHead(status).end())
+            made.listen(0, "127.0.0.1", () => resume(Effect.succeed(made)))
+          }),
+          (made) =>
+            Effect.sync(() => {
+              made.close()
+              made.closeAllConnections()
+            })
+        )
+        const address = upstream.address()
+        assert(address !== null && typeof address === "object")
+        const pool = Effect.fnUntraced(function* (options: PoolConfig.Options) {
+          return yield* Pool.make({
+            baseUrl: `http://127.0.0.1:${address.port}`,
+            name: "billing",
+            retry: false,
+            drainTimeout: 0,
+            ...options
+          }).pipe(
+            Effect.provide(UndiciConnector.layer),
+            Effect.provideService(Core.SharedPolicies, yield* process_(redis, { maxStaleness: 0 }))
+          )
+        })
+        const limited = { rateLimit: { limit: 3, interval: "1 hour", maxWait: 0 } } as const
+        const [a, b] = [yield* pool(limited), yield* pool(limited)]
+        const tries = Array.from({ length: 10 }, (_, i) => Effect.exit((i % 2 === 0 ? a : b).client.get("/")))
+        assert.strictEqual((yield* Effect.all(tries, { concurrency: "unbounded" })).filter(Exit.isSuccess).length, 3)
+        const guarded = { circuitBreaker: { consecutiveFailures: 2, openFor: "1 hour" } } as const
+        const [c, d] = [yield* pool(guarded), yield* pool(guarded)]
+        status = 503
+        const get = (one: Pool.Pool) => Effect.scoped(one.client.get("/"))
+        yield* get(c)
+        yield* get(c)
+        yield* until(Effect.map(Effect.exit(get(c)), Exit.isFailure))
+        assert.strictEqual((yield* Effect.flip(get(d)))._tag, "CircuitOpen")
       })
     )
 
