@@ -18,7 +18,7 @@ export type Command =
 
 const limits = { requests: { default: 200, max: 10_000 }, slots: { default: 8, max: 64 } } as const
 
-export const usage = `The tour of Millrace: four instances, one balancer, three clients.
+export const usage = `The tour of Millrace: four instances, one balancer, three clients; then what the policies do.
 
   npm start                         play the tour (about 10 s)
   npm start -- --url URL            measure who reaches which instance of a service of yours

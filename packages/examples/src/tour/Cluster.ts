@@ -1,13 +1,14 @@
 /**
  * Instances of a service: HTTP servers on loopback that answer every request with their own name, in the body
- * (`{"instance":"ash"}`) and in the header `x-instance`.
+ * (`{"instance":"ash"}`) and in the header `x-instance`. What else they do with requests is for `reply` to say; all of
+ * them ask the same one, as replicas share a database.
  *
  * An instance is alive (it has a port) or dead. `kill` is abrupt, as when a process gets SIGKILL: no answer is finished
  * and all of its connections are reset. `start` gives a dead instance a new life on a new port, as a replaced pod has.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { createServer, type Server } from "node:http"
+import { createServer, type IncomingMessage, type OutgoingHttpHeaders, type Server } from "node:http"
 import type { Socket } from "node:net"
 import { listen, type ListenError, reset } from "./Loopback.ts"
 
@@ -23,7 +24,18 @@ export interface Cluster {
 export interface Options {
   /** Milliseconds between a request and its answer, 0 by default. */
   readonly answerAfter?: number | undefined
+  /** Asked when a request has come; by default all is well. */
+  readonly reply?: ((request: Request) => Reply) | undefined
 }
+
+export type Request = Pick<IncomingMessage, "method" | "url" | "headers">
+
+/** What an instance does with a request: it answers, by default with its name, or it breaks the connection. */
+export type Reply =
+  | "reset"
+  | { readonly status: number; readonly headers?: OutgoingHttpHeaders; readonly body?: object | undefined }
+
+export const allIsWell: Reply = { status: 200 }
 
 interface Life {
   readonly port: number
@@ -32,17 +44,22 @@ interface Life {
 }
 
 export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Return<Cluster, never, Scope.Scope> {
-  const answerAfter = options.answerAfter ?? 0
+  const { answerAfter = 0, reply = () => allIsWell } = options
   const lives = new Map<string, Life>()
   const received = new Map<string, number>()
 
   const serve = (name: string): Server => {
-    const body = JSON.stringify({ instance: name })
-    const headers = { "content-type": "application/json", "content-length": body.length, "x-instance": name }
+    const signature = JSON.stringify({ instance: name })
     return createServer((request, response) => {
       received.set(name, (received.get(name) ?? 0) + 1)
       request.resume()
-      const answer = () => response.writeHead(200, headers).end(body)
+      const replied = reply(request)
+      const answer = () => {
+        if (replied === "reset") return reset(request.socket)
+        const body = replied.body === undefined ? signature : JSON.stringify(replied.body)
+        const own = { "content-type": "application/json", "content-length": body.length, "x-instance": name }
+        response.writeHead(replied.status, { ...own, ...replied.headers }).end(body)
+      }
       if (answerAfter > 0) setTimeout(answer, answerAfter)
       else answer()
     })

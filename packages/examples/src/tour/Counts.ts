@@ -17,7 +17,13 @@ export const tally = (names: ReadonlyArray<string> = []): Tally => {
   }
 }
 
-export const total = (counts: Counts): number => Object.values(counts).reduce((sum, n) => sum + n, 0)
+export const sum = (numbers: ReadonlyArray<number>): number => numbers.reduce((sum, n) => sum + n, 0)
+
+export const total = (counts: Counts): number => sum(Object.values(counts))
+
+/** `NaN` of none. */
+export const median = (numbers: ReadonlyArray<number>): number =>
+  numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN
 
 /** What was added between two readings. */
 export const since = (before: Counts, now: Counts): Counts =>

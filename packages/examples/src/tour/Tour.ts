@@ -5,13 +5,17 @@ import { type Connector } from "@millrace/core/client/Connector"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type Act, type Outcome } from "./acts/Act.ts"
+import { breaker } from "./acts/Breaker.ts"
 import { death } from "./acts/Death.ts"
 import { join } from "./acts/Join.ts"
+import { limit } from "./acts/Limit.ts"
+import { retries } from "./acts/Retries.ts"
 import { spread } from "./acts/Spread.ts"
+import { token } from "./acts/Token.ts"
 import { type ListenError } from "./Loopback.ts"
 import { type Claim } from "./Report.ts"
 
-export const acts: ReadonlyArray<Act> = [spread, death, join]
+export const acts: ReadonlyArray<Act> = [spread, death, join, retries, limit, breaker, token]
 
 export interface Played {
   readonly act: Act

@@ -17,6 +17,8 @@ export interface Traffic {
   /** Requests that have ended, one way or the other. */
   readonly requests: number
   readonly answered: number
+  /** Answers by status. */
+  readonly statuses: Counts
   /** Answers of each instance, as callers saw them. */
   readonly perInstance: Counts
   /** Failed requests by kind. */
@@ -26,8 +28,17 @@ export interface Traffic {
 export const instanceHeader = "x-instance"
 
 export const send = (client: Client, plan: Plan, instances: ReadonlyArray<string> = []): Effect.Effect<Traffic> =>
+  sendEach(() => client.get, plan, instances)
+
+/** The same for requests that differ; they are numbered from 0. */
+export const sendEach = (
+  request: (number: number) => Effect.Effect<Answer, RequestFailed>,
+  plan: Plan,
+  instances: ReadonlyArray<string> = []
+): Effect.Effect<Traffic> =>
   Effect.suspend(() => {
     const perInstance = tally(instances)
+    const statuses = tally()
     const errors = tally()
     let started = 0
     let ended = 0
@@ -37,27 +48,31 @@ export const send = (client: Client, plan: Plan, instances: ReadonlyArray<string
       ended++
       if (plan.onEnd?.(ended, outcome) === false) stopped = true
     }
-    const one = Effect.match(client.get, {
-      onSuccess: (answer) => {
+    const end = Effect.match({
+      onSuccess: (answer: Answer) => {
         answered++
+        statuses.add(String(answer.status))
         perInstance.add(answer.header(instanceHeader) ?? "unnamed")
         finish(answer)
       },
-      onFailure: (error) => {
+      onFailure: (error: RequestFailed) => {
         errors.add(error.kind)
         finish(error)
       }
     })
     const caller = Effect.whileLoop({
       while: () => !stopped && started < plan.requests,
-      body: () => {
-        started++
-        return one
-      },
+      body: () => end(request(started++)),
       step: () => undefined
     })
     return Effect.map(
       Effect.forEach(Array.from({ length: plan.callers }), () => caller, { concurrency: "unbounded", discard: true }),
-      () => ({ requests: ended, answered, perInstance: perInstance.counts(), errors: errors.counts() })
+      () => ({
+        requests: ended,
+        answered,
+        statuses: statuses.counts(),
+        perInstance: perInstance.counts(),
+        errors: errors.counts()
+      })
     )
   })

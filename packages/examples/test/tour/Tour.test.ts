@@ -39,14 +39,10 @@ describe("Tour", () => {
     assert.deepStrictEqual(broken(played), [claim("b", false)])
     const json = toJson(played)
     assert.isFalse(json.ok)
-    assert.strictEqual(json.millis, 30)
+    assert.strictEqual(json.millis, 10 * acts.length)
     assert.deepStrictEqual(
       json.acts.map(({ figures, ok }) => ({ figures, ok })),
-      [
-        { figures: { i: 0 }, ok: true },
-        { figures: { i: 1 }, ok: false },
-        { figures: { i: 2 }, ok: true }
-      ]
+      acts.map((_, i) => ({ figures: { i }, ok: i !== 1 }))
     )
   })
 
@@ -57,10 +53,10 @@ describe("Tour", () => {
     const tour = JSON.parse(stdout)
     assert.isTrue(tour.ok)
     assert.isBelow(tour.millis, 20_000)
-    const [spread, death, join] = tour.acts
+    const [spread, death, join, retries, limit, breaker, token] = tour.acts
     assert.deepStrictEqual(
       tour.acts.map((act: { readonly key: string }) => act.key),
-      ["spread", "death", "join"]
+      ["spread", "death", "join", "retries", "limit", "breaker", "token"]
     )
 
     const [single, peer, ours] = spread.figures.contenders
@@ -81,6 +77,20 @@ describe("Tour", () => {
     const reached = join.figures.contenders.map((row: { readonly reachedAfter: number | null }) => row.reachedAfter)
     assert.strictEqual(reached[0], null)
     assert.isAtMost(reached[3], join.figures.bound)
+
+    const { get, post } = retries.figures.with.kinds
+    assert.deepStrictEqual(
+      { ok: get.ok, sent: get.sent, extraLoad: retries.figures.extraLoad, posts: post.sent },
+      { ok: 300, sent: 378, extraLoad: 0.26, posts: 100 }
+    )
+    const [unlimited, limited] = limit.figures.clients
+    assert.deepStrictEqual(limited.statuses, { 200: 360 })
+    assert.isAbove(unlimited.upstream.refused, 0)
+    const [unbroken, broken] = breaker.figures.clients
+    assert.strictEqual(unbroken.outage.reached, 300)
+    assert.strictEqual(broken.recovery.reached, 1)
+    assert.isAbove(breaker.figures.spared, 0.9)
+    assert.strictEqual(token.figures.tokenRequests, 5)
   })
 
   it("ends at once when it is interrupted", { timeout: bound + 5000 }, async () => {

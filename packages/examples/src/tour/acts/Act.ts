@@ -32,13 +32,15 @@ const timeout = 5000
 
 export const slots = 8
 
-export const onStage = (
-  contender: Contender,
+export const onStage = <C extends Client>(
+  contender: Contender<C>,
   stage: Stage.Stage
-): Effect.Effect<Client, never, Connector | Scope.Scope> => contender.open({ url: stage.url, timeout })
+): Effect.Effect<C, never, Connector | Scope.Scope> => contender.open({ url: stage.url, timeout })
 
 /** `2 ECONNRESET, 1 UND_ERR_SOCKET`, or `0`. */
 export const showErrors = (errors: Counts): string =>
   Object.entries(errors)
     .map(([kind, n]) => `${n} ${kind}`)
     .join(", ") || "0"
+
+export const percent = (share: number): string => `${Math.round(100 * share)} %`

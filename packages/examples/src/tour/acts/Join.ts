@@ -10,7 +10,7 @@ import { total } from "../Counts.ts"
 import { say } from "../Progress.ts"
 import * as Stage from "../Stage.ts"
 import { instanceHeader, send } from "../Traffic.ts"
-import { type Act, onStage, slots } from "./Act.ts"
+import { type Act, onStage, percent, slots } from "./Act.ts"
 
 const newcomer = "yew"
 
@@ -91,8 +91,6 @@ const observe = Effect.fnUntraced(function* (contender: Contender) {
   }
   return row
 }, Effect.scoped)
-
-const percent = (share: number): string => `${Math.round(100 * share)} %`
 
 export const join: Act = {
   key: "join",

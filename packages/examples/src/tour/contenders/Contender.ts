@@ -7,11 +7,11 @@ import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
 /** A kind of client. `open` makes one; it ends with its scope. */
-export interface Contender {
+export interface Contender<out C extends Client = Client> {
   readonly key: string
   /** For a table's first column. */
   readonly label: string
-  readonly open: (target: Target) => Effect.Effect<Client, never, Scope.Scope | Connector>
+  readonly open: (target: Target) => Effect.Effect<C, never, Scope.Scope | Connector>
 }
 
 export interface Target {
