@@ -17,6 +17,8 @@
  * - `requestTimeout` rules from its begin to the end of the last body, waits of all kinds included.
  * - Every gate that was asked hears the end of every try, once. After the end, or after `interrupt`, nothing of it is
  *   left: no timer, no fiber, no exchange but the one whose response the caller has.
+ * - Whatever it calls may interrupt it, there and then: a gate, `onRetry`, a transport.
+ * - Its host knows it from its begin to its end, so that neither the host nor the pool is gone before it is.
  */
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -41,6 +43,7 @@ import type { Gate, Outcome } from "../../policy/Gate.ts"
 import * as Retry from "../../policy/Retry.ts"
 import type { Timers } from "../../model/Timers.ts"
 import type { Deadline, Expiring, Limit } from "../../model/internal/deadlines.ts"
+import type { Member } from "../../model/internal/line.ts"
 import type { Exchange, Resume } from "./exchange.ts"
 import type { Host } from "./host.ts"
 import type { HostPolicies } from "./hostPolicies.ts"
@@ -62,8 +65,6 @@ export interface CallOwner {
   readonly hedgeLimit: (millis: number) => Limit<Hedging> | undefined
   /** Starts an exchange for that try. */
   readonly attempt: (call: Call, attempt: Try) => Exchange | PoolError
-  /** It waits for something other than an exchange, or no longer. Closing the pool waits for it, and then ends it. */
-  readonly waiting: (call: Call, yes: boolean) => void
 }
 
 const interrupted: Outcome = { _tag: "Interrupted" }
@@ -74,6 +75,8 @@ export class Try extends Passage<PoolError> {
   private readonly call: Call
   private fiber: Fiber.Fiber<void, PoolError> | undefined = undefined
   private over = false
+  /** Its gates are being asked, or its exchange is begun: nothing of it can be undone before that is done. */
+  private entering = false
 
   constructor(call: Call, gates: ReadonlyArray<Gate<PoolError>>, request: HttpClientRequest, number: number) {
     super(gates, request, number)
@@ -85,44 +88,52 @@ export class Try extends Passage<PoolError> {
   }
 
   start(): void {
-    let wait: Effect.Effect<void, PoolError> | undefined
+    const { owner } = this.call
+    let refused: Settled | undefined
+    this.entering = true
     try {
-      wait = this.enter()
+      const wait = this.enter()
+      if (wait !== undefined) this.fiber = Effect.runForkWith(owner.services)(wait)
+      else if (!this.over) {
+        const exchange = owner.attempt(this.call, this)
+        if (exchange instanceof Error) refused = Exit.fail(exchange)
+        else this.exchange = exchange
+      }
     } catch (defect) {
-      this.end(Exit.die(defect))
-      return
+      refused = Exit.die(defect)
     }
-    if (wait === undefined) this.send()
-    else this.await(wait)
+    this.entering = false
+    if (this.over) this.quit()
+    else if (refused !== undefined) this.end(refused)
+    else if (this.fiber !== undefined) this.await(this.fiber)
   }
 
-  /** Nobody wants it any more. */
+  /** Nobody wants it any more, nor the response that it has ended with. */
   interrupt(): void {
-    if (this.over) return
+    if (this.over) {
+      this.exchange?.discard()
+      return
+    }
     this.over = true
+    if (!this.entering) this.quit()
+  }
+
+  private quit(): void {
     this.fiber?.interruptUnsafe()
     this.fiber = undefined
-    this.exchange?.interrupt()
+    if (this.exchange === undefined) this.sent = false
+    else this.exchange.interrupt()
     this.call.threw(this.leave(interrupted))
   }
 
-  private await(wait: Effect.Effect<void, PoolError>): void {
-    const fiber = Effect.runForkWith(this.call.owner.services)(wait)
-    this.fiber = fiber
-    this.call.waits()
+  private await(fiber: Fiber.Fiber<void, PoolError>): void {
+    this.call.watch()
     fiber.addObserver((exit) => {
       if (this.over) return
       this.fiber = undefined
-      this.call.waits()
       if (Exit.isSuccess(exit)) this.start()
       else this.end(Exit.failCause(exit.cause))
     })
-  }
-
-  private send(): void {
-    const exchange = this.call.owner.attempt(this.call, this)
-    if (exchange instanceof Error) this.end(Exit.fail(exchange))
-    else this.exchange = exchange
   }
 
   readonly end: Resume = (exit) => {
@@ -136,7 +147,9 @@ export class Try extends Passage<PoolError> {
   }
 }
 
-export class Call implements Expiring<Hedging> {
+export class Call implements Expiring<Hedging>, Member<Call> {
+  previous: Call | undefined = undefined
+  next: Call | undefined = undefined
   readonly owner: CallOwner
   readonly host: Host
   readonly request: HttpClientRequest
@@ -154,6 +167,8 @@ export class Call implements Expiring<Hedging> {
   readonly trace: Trace | undefined
   private readonly policies: HostPolicies
   private readonly startedAt: number
+  /** As it was at the begin; the host's may change meanwhile. */
+  private readonly requestTimeout: number
   private resume: Resume | undefined
   private tries = 0
   private first: Try | undefined = undefined
@@ -164,10 +179,13 @@ export class Call implements Expiring<Hedging> {
   private retries: Retry.RetryState | undefined = undefined
   private reauthorized = false
   private thrown: { readonly value: unknown } | undefined = undefined
-  /** What it waits for between two tries. */
+  /** Ends what it waits for between two tries. */
   private pause: (() => void) | undefined = undefined
-  private isWaiting = false
   private cancelDeadline: (() => void) | undefined = undefined
+  /** It has a deadline of its own. */
+  private watched = false
+  /** The pool has ended: there is no further try. */
+  private closed = false
 
   constructor(
     owner: CallOwner,
@@ -192,18 +210,20 @@ export class Call implements Expiring<Hedging> {
     this.slot = slot
     this.streaming = streaming
     this.startedAt = owner.timers.now()
+    this.requestTimeout = host.requestTimeout
   }
 
   // ------------------------------------------------------------------ from the client
 
   start(): void {
+    this.host.began(this)
     this.policies.retry?.started()
     this.round(this.startedAt)
   }
 
   /** The caller is gone. */
   interrupt(): void {
-    this.stop()
+    if (this.resume !== undefined) this.stop()
     if (this.thrown !== undefined) throw this.thrown.value
   }
 
@@ -213,9 +233,15 @@ export class Call implements Expiring<Hedging> {
     else this.fail(error)
   }
 
-  /** The pool closes while it waits. */
+  /** The pool has ended. What its exchanges have ended with is still the caller's. */
   close(): void {
-    this.fail(new PoolClosed({ request: this.info, attempts: this.exchanges }))
+    this.closed = true
+    if (this.waits) this.refuse(new PoolClosed({ request: this.info, attempts: this.exchanges }))
+  }
+
+  /** It waits for something other than an exchange: for a gate, or between two tries. */
+  get waits(): boolean {
+    return this.pause !== undefined || this.first?.waits === true || this.second?.waits === true
   }
 
   /** It has not ended, or the body of its response has not. */
@@ -225,16 +251,17 @@ export class Call implements Expiring<Hedging> {
 
   // ------------------------------------------------------------------ for the pool
 
-  /** When its time is up; `undefined` while the limit that all requests share says so. */
-  get deadlineAt(): number | undefined {
-    const alone = this.cancelDeadline !== undefined || this.tries > 1
-    return alone && this.host.requestTimeout !== Infinity ? this.startedAt + this.host.requestTimeout : undefined
+  /** Gives an exchange its deadline, unless that is the one that all requests share. */
+  limit(exchange: Exchange): void {
+    if (this.requestTimeout === Infinity || (!this.watched && this.tries === 1)) return
+    exchange.deadlineAt = this.startedAt + this.requestTimeout
+    exchange.deadlineMillis = this.requestTimeout
   }
 
-  /** The first try takes long. */
+  /** The first try takes long. While it waits for a gate that is not the server's fault, and a second would wait behind it. */
   expired(): void {
     this.hedgeDeadline = undefined
-    if (this.second !== undefined || this.policies.hedge?.fire() !== true) return
+    if (this.second !== undefined || this.first?.waits === true || this.policies.hedge?.fire() !== true) return
     this.host.counters.hedges++
     this.host.emit({ _tag: "Hedged", origin: this.host.origin, millis: this.owner.timers.now() - this.roundAt })
     this.second = this.newTry()
@@ -253,23 +280,19 @@ export class Call implements Expiring<Hedging> {
     this.host.failed(isPoolError(error) ? error._tag : "unknown")
   }
 
-  /** Some try has begun to wait, or has ended to. */
-  waits(): void {
-    const waiting = this.pause !== undefined || this.first?.waits === true || this.second?.waits === true
-    if (waiting === this.isWaiting) return
-    this.isWaiting = waiting
-    this.owner.waiting(this, waiting)
-    if (waiting && this.cancelDeadline === undefined && this.host.requestTimeout !== Infinity) {
-      const left = this.startedAt + this.host.requestTimeout - this.owner.timers.now()
-      this.cancelDeadline = this.owner.timers.after(Math.max(left, 0), () => this.late())
-    }
+  /** It begins to wait: no exchange minds its time. */
+  watch(): void {
+    if (this.cancelDeadline !== undefined || this.requestTimeout === Infinity) return
+    this.watched = true
+    const left = this.startedAt + this.requestTimeout - this.owner.timers.now()
+    this.cancelDeadline = this.owner.timers.after(Math.max(left, 0), () => this.late())
   }
 
   ended(ended: Try, exit: Settled, outcome: Outcome): void {
-    if (this.resume === undefined) return
-    const rival = ended === this.first ? this.second : this.first
     const { retry } = this.policies
     const final = retry === undefined || retry.isFinal(ended, outcome)
+    if (this.resume === undefined) return
+    const rival = ended === this.first ? this.second : this.first
     if (rival !== undefined) {
       if (outcome._tag !== "Response" || !final) {
         // The other may do better.
@@ -285,14 +308,16 @@ export class Call implements Expiring<Hedging> {
     }
     if (outcome._tag === "Response") this.policies.hedge?.observe(this.owner.timers.now() - this.roundAt, this.request)
     this.disarmHedge()
+    const rejected = this.isRejected(ended, outcome)
+    if (this.resume === undefined) return
     if (this.thrown !== undefined) {
       ended.exchange?.discard()
       this.finish(Exit.die(this.thrown.value))
-    } else if (this.isRejected(ended, outcome)) {
+    } else if (rejected) {
       this.reauthorized = true
       ended.exchange?.discard()
       this.round(this.owner.timers.now())
-    } else if (final) this.finish(exit)
+    } else if (final || this.closed) this.finish(exit)
     else this.decide(retry, ended, exit, outcome)
   }
 
@@ -328,16 +353,28 @@ export class Call implements Expiring<Hedging> {
     const { auth } = this.policies
     if (auth?.rejected === undefined || this.reauthorized || responseOf(outcome)?.status !== 401) return false
     // A request that came with credentials of its own has kept them.
-    return ended.request !== this.request && auth.rejected(ended.request) && isReplayable(this.request.body)
+    if (ended.request === this.request || this.closed || this.thrown !== undefined) return false
+    try {
+      return auth.rejected(ended.request) && isReplayable(this.request.body)
+    } catch (value) {
+      this.threw({ value })
+      return false
+    }
   }
 
   private decide(retry: Retry.Rule, ended: Try, exit: Settled, outcome: Outcome): void {
     this.retries ??= retry.state()
-    const left = this.startedAt + this.host.requestTimeout - this.owner.timers.now()
+    const left = this.startedAt + this.requestTimeout - this.owner.timers.now()
     const fiber = Effect.runForkWith(this.owner.services)(retry.next(this.retries, ended, outcome, left))
-    this.wait(() => fiber.interruptUnsafe())
+    if (this.resume === undefined) {
+      fiber.interruptUnsafe()
+      return
+    }
+    this.pause = () => fiber.interruptUnsafe()
+    this.watch()
     fiber.addObserver((decided) => {
       if (this.resume === undefined) return
+      this.pause = undefined
       if (Exit.isFailure(decided)) {
         ended.exchange?.discard()
         this.finish(Exit.failCause(decided.cause))
@@ -351,39 +388,39 @@ export class Call implements Expiring<Hedging> {
       ended.exchange?.discard()
       this.host.counters.retries++
       this.host.emit({ _tag: "Retry", origin: this.host.origin, attempt: ended.number, millis: decision.delay })
-      this.wait(
-        this.owner.timers.after(decision.delay, () => {
-          this.wait(undefined)
-          this.round(this.owner.timers.now())
-        })
-      )
+      this.pause = this.owner.timers.after(decision.delay, () => {
+        this.pause = undefined
+        this.round(this.owner.timers.now())
+      })
     })
   }
 
-  private wait(cancel: (() => void) | undefined): void {
-    this.pause = cancel
-    this.waits()
-  }
-
-  /** Its time is up. While an exchange runs, that says so. */
+  /** Its time is up. While an exchange runs, and nothing else is waited for, that says so. */
   private late(): void {
-    if (!this.isWaiting || this.first?.exchange?.running === true) return
+    this.cancelDeadline = undefined
+    if (!this.waits) return
     this.host.counters.timeouts++
-    this.host.failed("TimeoutError")
-    this.fail(
+    this.refuse(
       new TimeoutError({
         request: this.info,
         attempts: this.exchanges,
         phase: "request",
-        timeout: Duration.millis(this.host.requestTimeout)
+        timeout: Duration.millis(this.requestTimeout)
       })
     )
   }
 
+  /** No exchange counts this failure. */
+  private refuse(error: PoolError): void {
+    this.refused(error)
+    this.fail(error)
+  }
+
   private fail(error: PoolError): void {
     const { resume } = this
+    if (resume === undefined) return
     this.stop()
-    resume?.(Exit.fail(error))
+    resume(Exit.fail(error))
   }
 
   private finish(exit: Settled): void {
@@ -412,9 +449,7 @@ export class Call implements Expiring<Hedging> {
     this.pause = undefined
     this.cancelDeadline?.()
     this.cancelDeadline = undefined
-    if (!this.isWaiting) return
-    this.isWaiting = false
-    this.owner.waiting(this, false)
+    this.host.over(this)
   }
 
   private disarmHedge(): void {

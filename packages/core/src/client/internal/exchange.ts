@@ -122,6 +122,8 @@ export class Exchange
   attempts = 0
   /** When its call must be over; `undefined` when its begin is that of its call. */
   deadlineAt: number | undefined = undefined
+  /** How long its call had in all. */
+  deadlineMillis = 0
   status = 0
   rawHeaders: RawHeaders = {}
   /** Called when it is done, by whoever must know at once. */
@@ -177,7 +179,7 @@ export class Exchange
 
   /** Its call has used up some of its time before: no timer is shared then. */
   private late(): void {
-    this.expired("request", this.host.limits.request?.millis ?? 0)
+    this.expired("request", this.deadlineMillis)
   }
 
   queued(now: number): void {

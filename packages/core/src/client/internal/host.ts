@@ -12,6 +12,7 @@ import type { PoolConfig, ResolvedHost } from "../PoolConfig.ts"
 import * as PoolError from "../../model/PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 import type { Candidates } from "../Selection.ts"
+import type { Call } from "./call.ts"
 import type { Exchange, Limits, Owner } from "./exchange.ts"
 import type { HostPolicies } from "./hostPolicies.ts"
 import { latency, reuse, Traffic } from "./traffic.ts"
@@ -67,8 +68,8 @@ export class Host implements Candidates, Owner, LaneOwner {
   headers: Array<string>
   lastUsed = 0
   active = 0
-  /** Calls that have no exchange now: they wait for a gate, or between two attempts. */
-  callsWaiting = 0
+  /** Requests with policies, from their begin to their end: between two attempts they have no exchange. */
+  private calls: Line<Call> | undefined = undefined
   /** `undefined` when requests to this host pass none. */
   policies: HostPolicies | undefined
   /** Made with the first response or failure, unless metrics are off. */
@@ -113,7 +114,7 @@ export class Host implements Candidates, Owner, LaneOwner {
     return this.pool.services
   }
   get idle(): boolean {
-    return this.active === 0 && this.callsWaiting === 0
+    return this.active === 0 && this.calls?.head === undefined
   }
 
   configure(config: ResolvedHost): void {
@@ -181,6 +182,17 @@ export class Host implements Candidates, Owner, LaneOwner {
     // Even an ejected one: the caller wants this slot and no other.
     if (lane.exchange === undefined && lane.line?.head === undefined) this.start(lane, exchange, now)
     else if (this.enqueue((lane.line ??= new Line()), exchange, now)) this.fixedWaiting++
+  }
+
+  began(call: Call): void {
+    this.calls ??= new Line()
+    this.calls.push(call)
+    this.attend(1)
+  }
+
+  over(call: Call): void {
+    this.calls?.remove(call)
+    this.attend(-1)
   }
 
   private enqueue(line: Line<Exchange>, exchange: Exchange, now: number): boolean {
@@ -363,7 +375,7 @@ export class Host implements Candidates, Owner, LaneOwner {
     this.pool.reportSaturation(this.origin, reason)
     return new PoolError.PoolSaturated({
       request: exchange.info,
-      attempts: 0,
+      attempts: exchange.attempts,
       reason,
       limit,
       waiting: this.inLine
@@ -386,6 +398,12 @@ export class Host implements Candidates, Owner, LaneOwner {
       walk(lane.line)
       if (lane.exchange !== undefined) found.push(lane.exchange)
     }
+    return found
+  }
+
+  callsUnderWay(): ReadonlyArray<Call> {
+    const found: Array<Call> = []
+    for (let call = this.calls?.head; call !== undefined; call = call.next) found.push(call)
     return found
   }
 

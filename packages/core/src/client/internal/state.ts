@@ -52,8 +52,6 @@ export class PoolState implements HostOwner, CallOwner {
   closing = false
   /** Who shows what hosts do, if anybody. */
   onHost: HostWatcher | undefined = undefined
-  /** Calls that wait for their gates, or between two attempts. */
-  private readonly waitingCalls = new Set<Call>()
   private readonly noPolicies: HostPolicies
   private readonly shared: SharedPolicies | undefined
   /** Attributes of spans, made once for each origin. */
@@ -67,7 +65,7 @@ export class PoolState implements HostOwner, CallOwner {
   private evictedStarted = 0
   private saturationReportedAt = -Infinity
   private onDrained: (() => void) | undefined = undefined
-  /** Exchanges that closing waits for. */
+  /** Exchanges and calls that closing waits for. */
   private attended = 0
 
   constructor(
@@ -173,7 +171,7 @@ export class PoolState implements HostOwner, CallOwner {
     const headers = outgoing(request, host.headers, call.trace)
     const exchange = new Exchange(host, request, path, headers, call.services, attempt.end, call.streaming)
     exchange.attempts = call.exchanges++
-    exchange.deadlineAt = call.deadlineAt
+    call.limit(exchange)
     host.submit(exchange, wanted, this.timers.now())
     return exchange
   }
@@ -260,14 +258,6 @@ export class PoolState implements HostOwner, CallOwner {
     this.onHost?.evicted(oldest)
     this.emit({ _tag: "HostEvicted", origin: oldest.origin })
     return true
-  }
-
-  /** A call waits for something other than an exchange, or no longer. */
-  waiting(call: Call, yes: boolean): void {
-    call.host.callsWaiting += yes ? 1 : -1
-    if (yes) this.waitingCalls.add(call)
-    else this.waitingCalls.delete(call)
-    this.attend(yes ? 1 : -1)
   }
 
   hedgeLimit(millis: number): Limit<Hedging> | undefined {
@@ -366,14 +356,14 @@ export class PoolState implements HostOwner, CallOwner {
   /** New requests fail; those under way get `drainTimeout`; then sockets are destroyed. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closing = true
-    this.emit({ _tag: "Closing", active: this.exchanges().length + this.waitingCalls.size })
+    this.emit({ _tag: "Closing", active: this.exchanges().length + this.calls().filter((call) => call.waits).length })
     return Effect.andThen(
       this.drained,
       Effect.suspend(() => this.destroy())
     )
   })
 
-  /** One more exchange, or one less, is waited for when the pool closes. */
+  /** One more exchange or call, or one less, is waited for when the pool closes. */
   attend(change: 1 | -1): void {
     this.attended += change
     if (this.attended === 0) this.onDrained?.()
@@ -401,21 +391,26 @@ export class PoolState implements HostOwner, CallOwner {
 
   private destroy(): Effect.Effect<void> {
     const left = this.exchanges()
-    const calls = this.waitingCalls.size
+    const calls = this.calls()
+    const waiting = calls.filter((call) => call.waits).length
     for (const exchange of left) {
       exchange.fail(new PoolError.PoolClosed({ request: exchange.info, attempts: exchange.attempts }))
     }
-    for (const call of this.waitingCalls) call.close()
+    for (const call of calls) call.close()
     this.deadlines.stop()
     this.hedges.stop()
     return Effect.forEach(this.hosts.values(), (host) => host.close(), {
       concurrency: "unbounded",
       discard: true
-    }).pipe(Effect.andThen(Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length + calls }))))
+    }).pipe(Effect.andThen(Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length + waiting }))))
   }
 
   private exchanges(): ReadonlyArray<Exchange> {
     return Array.from(this.hosts.values()).flatMap((host) => host.exchanges())
+  }
+
+  private calls(): ReadonlyArray<Call> {
+    return Array.from(this.hosts.values()).flatMap((host) => host.callsUnderWay())
   }
 }
 

@@ -128,6 +128,8 @@ export class Permits implements Gate<PoolSaturated> {
   private leave(waiter: Waiter): void {
     this.line.remove(waiter)
     waiter.deadline?.disarm()
+    // Whoever closes a pool is left no timer.
+    if (this.line.head === undefined) this.maxWait?.stop()
   }
 
   private release(): void {
