@@ -28,7 +28,7 @@ export interface Options {
   readonly reply?: ((request: Request) => Reply) | undefined
 }
 
-export type Request = Pick<IncomingMessage, "method" | "url" | "headers">
+type Request = Pick<IncomingMessage, "method" | "url" | "headers">
 
 /** What an instance does with a request: it answers, by default with its name, or it breaks the connection. */
 export type Reply =
