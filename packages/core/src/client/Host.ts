@@ -37,7 +37,8 @@ export interface Latency {
  * - `reuse`: the share of requests that did not need a new connection.
  * - `staleRetries`: sent again as their kept-alive connection had died.
  * - `abandoned`: response bodies that the garbage collector had to abort.
- * - `latency`, `failuresBy`, `connectionsClosedBy` know nothing when the pool's `observe` has no metrics.
+ * - `latency`, `failuresBy`, `connectionsClosedBy` know nothing when the pool's `observe` has no metrics, and are kept for
+ *   a hundred hosts at a time; the pool's own include all.
  * - `tokens` of the rate limit, and the state of the `circuit`: when the host has these policies.
  *
  * @category models

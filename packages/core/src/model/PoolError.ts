@@ -236,7 +236,8 @@ export class CircuitOpen extends Data.TaggedError("CircuitOpen")<
   override get message(): string {
     if (this.reason !== undefined) return storeUnavailable("circuit breaker", this.request, this.retryAfter)
     const millis = Duration.toMillis(this.retryAfter)
-    const why = millis === Infinity ? "it was isolated by hand" : `the host failed too often; next probe in ${millis} ms`
+    const why =
+      millis === Infinity ? "it was isolated by hand" : `the host failed too often; next probe in ${millis} ms`
     return `Circuit is open. ${show(this.request)}: ${why}`
   }
 }

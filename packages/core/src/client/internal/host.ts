@@ -15,7 +15,7 @@ import type { Candidates } from "../Selection.ts"
 import type { Call } from "./call.ts"
 import type { Exchange, Limits, Owner } from "./exchange.ts"
 import type { HostPolicies } from "./hostPolicies.ts"
-import { latency, reuse, Traffic } from "./traffic.ts"
+import { latency, reuse, type Traffic } from "./traffic.ts"
 import { type ConnectFailure, Lane, type LaneOwner } from "./lane.ts"
 import { Line } from "../../model/internal/line.ts"
 
@@ -53,7 +53,10 @@ export interface HostOwner {
   /** The free slot that is next; -1 for none. */
   readonly pick: (candidates: Candidates) => number
   readonly attend: (change: 1 | -1) => void
+  /** A number that is higher each time. */
+  readonly nextUse: () => number
   readonly emit: (event: PoolEvent) => void
+  readonly trafficOf: (host: Host) => Traffic
   readonly onHost: { readonly changed: (host: Host) => void } | undefined
   readonly reportSaturation: (origin: string, reason: string) => void
 }
@@ -66,17 +69,19 @@ export class Host implements Candidates, Owner, LaneOwner {
   limits: Limits
   /** Name, value, name, value…: sent with every request that does not say otherwise. */
   headers: Array<string>
+  /** By the count of the pool's requests: a time would be an object of its own. */
   lastUsed = 0
   active = 0
   /** Requests with policies, from their begin to their end: between two attempts they have no exchange. */
   private calls: Line<Call> | undefined = undefined
   /** `undefined` when requests to this host pass none. */
   policies: HostPolicies | undefined
-  /** Made with the first response or failure, unless metrics are off. */
-  traffic: Traffic | undefined = undefined
+  /** Had with the first response or failure, unless metrics are off; its own, or that of all the others. */
+  private traffic: Traffic | undefined = undefined
 
   private lanes: Array<Lane | undefined> = []
-  private readonly line = new Line<Exchange>()
+  /** Made when the first one waits. */
+  private line: Line<Exchange> | undefined = undefined
   /** Lanes that a request could have now. */
   private free: number
   private ejectedNow = 0
@@ -147,10 +152,10 @@ export class Host implements Candidates, Owner, LaneOwner {
   lane(slot: number): Lane {
     let lane = this.lanes[slot]
     if (lane === undefined) {
-      // Filled from the front: an array with holes is slow for ever.
-      while (this.lanes.length < slot) this.lanes.push(undefined)
       lane = new Lane(this, slot)
-      this.lanes[slot] = lane
+      // As long as it must be, without holes: one that grows by itself takes room for sixteen more.
+      const length = Math.max(this.lanes.length, slot + 1)
+      this.lanes = Array.from({ length }, (_, i) => (i === slot ? lane : this.lanes[i]))
     }
     return lane
   }
@@ -164,18 +169,18 @@ export class Host implements Candidates, Owner, LaneOwner {
   /** Gives the exchange a slot, or a place in the line. */
   submit(exchange: Exchange, wantedSlot: number, now: number): void {
     this.active++
-    this.lastUsed = now
+    this.lastUsed = this.pool.nextUse()
     this.counters.requests++
     exchange.begin(now)
     if (wantedSlot === -1) {
-      if (this.free > 0 && this.line.head === undefined) {
+      if (this.free > 0 && this.line?.head === undefined) {
         const slot = this.pool.pick(this)
         if (slot !== -1) {
           this.start(this.lane(slot), exchange, now)
           return
         }
       }
-      this.enqueue(this.line, exchange, now)
+      this.enqueue((this.line ??= new Line()), exchange, now)
       return
     }
     const lane = this.lane(wantedSlot)
@@ -238,8 +243,13 @@ export class Host implements Candidates, Owner, LaneOwner {
     this.pool.onHost?.changed(this)
   }
 
+  /** What is known of its own requests. */
+  get ownTraffic(): Traffic | undefined {
+    return this.traffic?.host === this ? this.traffic : undefined
+  }
+
   private observed(): Traffic {
-    return (this.traffic ??= new Traffic(this))
+    return (this.traffic ??= this.pool.trafficOf(this))
   }
 
   /** An exchange is over. */
@@ -270,7 +280,7 @@ export class Host implements Candidates, Owner, LaneOwner {
 
   private serveOne(hint: Lane | undefined): boolean {
     const fixed = this.fixedWaiting === 0 ? undefined : this.oldestFixed()
-    const first = this.line.head
+    const first = this.line?.head
     if (first !== undefined && this.free > 0 && (fixed === undefined || first.ticket < fixed.exchange.ticket)) {
       const slot = hint?.free === true ? hint.index : this.pool.pick(this)
       if (slot !== -1) {
@@ -417,7 +427,7 @@ export class Host implements Candidates, Owner, LaneOwner {
   }
 
   stats(): HostStats {
-    const { policies, traffic, waiting } = this
+    const { ownTraffic: traffic, policies, waiting } = this
     const open = this.existingLanes().filter((lane) => lane.open)
     const connectionsActive = open.filter((lane) => lane.exchange !== undefined).length
     return {

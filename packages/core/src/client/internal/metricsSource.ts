@@ -1,16 +1,12 @@
 /**
  * What Effect's metrics read of a pool.
  *
- * Of the hosts, only the first hundred that are known at a time have series of their own: a pool that is sent to a
- * thousand hosts would drown whoever scrapes it, and each series costs more memory than the host. The pool's own
- * statistics know them all.
+ * Only hosts with traffic of their own have series, a hundred at a time: a pool that is sent to a thousand hosts would
+ * drown whoever scrapes it, and each series costs more memory than the host. The pool's own statistics know them all.
  */
 import type { HostSource, RequestSeries, Source, Watcher } from "../../observe/ClientMetrics.ts"
 import type { Histogram } from "../../observe/Histogram.ts"
 import type { Host } from "./host.ts"
-
-/** Hosts with series of their own. */
-export const maxSeries = 100
 
 /** What a source needs of its pool. */
 export interface SourceOwner {
@@ -36,7 +32,7 @@ class Reading implements HostSource {
     return this.host.origin
   }
   get requests(): ReadonlyArray<RequestSeries> {
-    return this.host.traffic?.all ?? []
+    return this.host.ownTraffic?.all ?? []
   }
   get active(): number {
     return this.host.active - this.host.waiting
@@ -57,10 +53,10 @@ class Reading implements HostSource {
     return this.host.counters.connectionsOpened
   }
   get connectionsClosed(): ReadonlyMap<string, number> {
-    return this.host.traffic?.closedBy ?? new Map()
+    return this.host.ownTraffic?.closedBy ?? new Map()
   }
   get connectionDurations(): Histogram | undefined {
-    return this.host.traffic?.connectionDurations
+    return this.host.ownTraffic?.connectionDurations
   }
   get ejections(): number {
     return this.host.counters.ejections
@@ -95,7 +91,7 @@ export const make = (pool: SourceOwner): Source => {
   const readings = new Map<Host, Reading>()
   const reading = (host: Host): Reading | undefined => {
     const known = readings.get(host)
-    if (known !== undefined || readings.size >= maxSeries) return known
+    if (known !== undefined || host.ownTraffic === undefined) return known
     const made = new Reading(host)
     readings.set(host, made)
     return made

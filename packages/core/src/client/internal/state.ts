@@ -25,7 +25,7 @@ import { HostPolicies } from "./hostPolicies.ts"
 import { Exchange, type Kind, type Limits, type Resume } from "./exchange.ts"
 import { type Counters, Host, type HostOwner, noCounts } from "./host.ts"
 import type { HostWatcher } from "./metricsSource.ts"
-import { latency, reuse, type Traffic } from "./traffic.ts"
+import { latency, maxObserved, reuse, Traffic } from "./traffic.ts"
 import * as MakeTimers from "../../model/internal/timers.ts"
 
 /** How often a saturated pool says so. */
@@ -60,9 +60,14 @@ export class PoolState implements HostOwner, CallOwner {
   private readonly deadlines: Deadlines<Kind>
   private readonly hedges: Deadlines<Hedging>
   private readonly limits = new WeakMap<ResolvedHost, Limits>()
+  private readonly headers = new WeakMap<ResolvedHost, Array<string>>()
   /** What evicted hosts had counted. */
   private readonly evicted: Counters = noCounts()
   private evictedStarted = 0
+  private uses = 0
+  /** Hosts that have traffic of their own, and what is known of the others. */
+  private observed = 0
+  private otherTraffic: Traffic | undefined = undefined
   private saturationReportedAt = -Infinity
   private onDrained: (() => void) | undefined = undefined
   /** Exchanges and calls that closing waits for. */
@@ -255,6 +260,7 @@ export class PoolState implements HostOwner, CallOwner {
     // Its connections are still to be closed.
     oldest.counters = this.evicted
     Effect.runForkWith(this.services)(oldest.close())
+    if (oldest.ownTraffic !== undefined) this.observed--
     this.onHost?.evicted(oldest)
     this.emit({ _tag: "HostEvicted", origin: oldest.origin })
     return true
@@ -271,12 +277,25 @@ export class PoolState implements HostOwner, CallOwner {
 
   /** What a host sends with every request that does not say otherwise. */
   headersOf(config: ResolvedHost): Array<string> {
+    const known = this.headers.get(config)
+    if (known !== undefined) return known
     const headers = [...config.headers]
+    this.headers.set(config, headers)
     const asks = headers.some((header, i) => i % 2 === 0 && header === "accept-encoding")
     if (this.config.decompress && this.connector.decompress !== undefined && !asks) {
       headers.push("accept-encoding", "gzip, deflate, br, zstd")
     }
     return headers
+  }
+
+  nextUse(): number {
+    return ++this.uses
+  }
+
+  trafficOf(host: Host): Traffic {
+    if (this.observed >= maxObserved) return (this.otherTraffic ??= new Traffic())
+    this.observed++
+    return new Traffic(host)
   }
 
   policiesOf(host: Host, config: ResolvedHost): HostPolicies | undefined {
@@ -328,7 +347,9 @@ export class PoolState implements HostOwner, CallOwner {
     const now = { active: 0, waiting: 0, ejected: 0, connectionsOpen: 0, connectionsActive: 0, connectionsIdle: 0 }
     const failuresBy: Record<string, number> = {}
     const connectionsClosedBy: Record<string, number> = {}
-    const traffic: Array<Traffic> = []
+    const traffic: Array<Traffic> = this.otherTraffic === undefined ? [] : [this.otherTraffic]
+    addTo(failuresBy, Object.fromEntries(this.otherTraffic?.failuresBy ?? []))
+    addTo(connectionsClosedBy, Object.fromEntries(this.otherTraffic?.closedBy ?? []))
     let started = 0
     for (const host of this.hosts.values()) {
       addUp(counters, host.counters)
@@ -336,7 +357,7 @@ export class PoolState implements HostOwner, CallOwner {
       addUp(now, stats)
       addTo(failuresBy, stats.failuresBy)
       addTo(connectionsClosedBy, stats.connectionsClosedBy)
-      if (host.traffic !== undefined) traffic.push(host.traffic)
+      if (host.ownTraffic !== undefined) traffic.push(host.ownTraffic)
       started += host.started
     }
     return {

@@ -1,15 +1,25 @@
 /**
  * What the requests to one host came to: how long they took by method and end, how they failed, why connections ended.
- * Made with the first of them, so a host that is only known has none.
+ * Made with the first of them, so a host that is only known has none; and only for so many hosts at a time, as it is
+ * larger than all else that is known of a host.
  */
 import type { Latency } from "../Host.ts"
 import type { RequestSeries } from "../../observe/ClientMetrics.ts"
 import * as Histogram from "../../observe/Histogram.ts"
 import { methodName } from "../../observe/internal/method.ts"
 
+/** Hosts with traffic of their own, at a time. A pool that is sent to thousands counts the rest together. */
+export const maxObserved = 100
+
+interface Changing {
+  readonly changed: () => void
+}
+
+const none: ReadonlyArray<RequestSeries> = []
+
 export class Traffic {
-  /** By method, then by end. */
-  private readonly series = new Map<string, Map<number | string, RequestSeries>>()
+  /** One or two, nearly always: a map would be larger than all that is in it. */
+  private series: ReadonlyArray<RequestSeries> = none
   /** The next one nearly always ends as the last one did. */
   private last: RequestSeries | undefined = undefined
   /** By tag. */
@@ -17,10 +27,11 @@ export class Traffic {
   /** Connections by why they ended. */
   private ends: Map<string, number> | undefined = undefined
   private connections: Histogram.Histogram | undefined = undefined
-  private readonly host: { readonly changed: () => void }
+  /** Whose it is; `undefined`: of all hosts that have none of their own. */
+  readonly host: Changing | undefined
 
   /** The host hears of a series or a reason that there was not. */
-  constructor(host: { readonly changed: () => void }) {
+  constructor(host?: Changing) {
     this.host = host
   }
 
@@ -45,11 +56,11 @@ export class Traffic {
     ends.set(reason, (before ?? 0) + 1)
     this.connections ??= new Histogram.Histogram(Histogram.connectionBoundaries)
     this.connections.record(millis / 1000)
-    if (before === undefined) this.host.changed()
+    if (before === undefined) this.host?.changed()
   }
 
   get all(): ReadonlyArray<RequestSeries> {
-    return [...this.series.values()].flatMap((ends) => [...ends.values()])
+    return this.series
   }
   get failuresBy(): ReadonlyMap<string, number> {
     return this.failures ?? new Map()
@@ -63,18 +74,12 @@ export class Traffic {
 
   private find(sent: string, end: number | string): RequestSeries {
     const method = methodName(sent)
-    let ends = this.series.get(method)
-    if (ends === undefined) {
-      ends = new Map()
-      this.series.set(method, ends)
-    }
-    let found = ends.get(end)
-    if (found === undefined) {
-      found = { method, end, durations: new Histogram.Histogram() }
-      ends.set(end, found)
-      this.host.changed()
-    }
-    return found
+    const known = this.series.find((series) => series.end === end && series.method === method)
+    if (known !== undefined) return known
+    const made = { method, end, durations: new Histogram.Histogram() }
+    this.series = [...this.series, made]
+    this.host?.changed()
+    return made
   }
 }
 

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Metric, Scope, Exit } from "effect"
 import { PrometheusMetrics } from "effect/observability"
 import { TestClock } from "effect/testing"
-import { maxSeries } from "../../../src/client/internal/metricsSource.ts"
+import { maxObserved } from "../../../src/client/internal/traffic.ts"
 import * as ClientMetrics from "../../../src/observe/ClientMetrics.ts"
 import { onWire, start } from "../../fixtures/pools.ts"
 import { Wire } from "../../fixtures/wire.ts"
@@ -71,15 +71,15 @@ describe("metricsSource", () => {
   it.effect("has series of at most a hundred hosts, and gives room when one is evicted", () =>
     Effect.gen(function* () {
       const wire = new Wire((sent) => sent.answer("ok"))
-      const pool = yield* onWire(wire, { baseUrl: undefined, maxHosts: maxSeries + 1 })
-      for (let i = 0; i <= maxSeries; i++) yield* pool.client.get(`http://h${i}.test/`)
+      const pool = yield* onWire(wire, { baseUrl: undefined, maxHosts: maxObserved + 1 })
+      for (let i = 0; i <= maxObserved; i++) yield* pool.client.get(`http://h${i}.test/`)
       const shown = Effect.map(scrape, (text) => series(text, "http_client_active_requests"))
-      assert.strictEqual((yield* shown).length, maxSeries)
-      assert.isFalse((yield* shown).some((line) => line.includes(`"h${maxSeries}.test"`)))
+      assert.strictEqual((yield* shown).length, maxObserved)
+      assert.isFalse((yield* shown).some((line) => line.includes(`"h${maxObserved}.test"`)))
       yield* pool.client.get("http://new.test/")
       assert.isFalse((yield* shown).some((line) => line.includes('"h0.test"')), "the evicted one is gone")
       assert.isTrue((yield* shown).some((line) => line.includes('"new.test"')))
-      assert.strictEqual((yield* shown).length, maxSeries)
+      assert.strictEqual((yield* shown).length, maxObserved)
     }).pipe(apart)
   )
 
