@@ -108,6 +108,7 @@ const directions = {
   policy: ["model"],
   observe: ["model"],
   client: ["model", "policy", "observe"],
+  server: ["model", "policy", "client", "observe"],
   testing: ["model", "policy", "client"]
 }
 
