@@ -75,7 +75,7 @@ export interface HostConfig {
   /** Sends a second attempt beside a slow first one. Default: the pool's. */
   readonly hedge?: Hedge.Options | boolean | undefined
   /** Credentials for every attempt. Default: the pool's, for its base origin. */
-  readonly auth?: Auth.Input | undefined
+  readonly auth?: Auth.Input | false | undefined
   /** How many attempts the host gets in a time. Default: the pool's. */
   readonly rateLimit?: RateLimit.Options | false | undefined
   /** Refuses at once while the host fails. Default: the pool's. */
@@ -159,7 +159,7 @@ export interface Options {
   /** Sends a second attempt beside a slow first one. Default: none. */
   readonly hedge?: Hedge.Options | boolean | undefined
   /** Credentials for every attempt; with `baseUrl` only for the base origin. Default: none. */
-  readonly auth?: Auth.Input | undefined
+  readonly auth?: Auth.Input | false | undefined
   /** How many attempts a host gets in a time. Default: none. */
   readonly rateLimit?: RateLimit.Options | false | undefined
   /** Refuses at once while a host fails; `true`: with its defaults. Default: none. */
@@ -292,7 +292,7 @@ const over = (base: ResolvedHost, host: CheckedHost): ResolvedHost => {
     requestTimeout: host.requestTimeout ?? base.requestTimeout,
     retry: policy(base.retry, host.retry, RetryOptions.resolve),
     hedge: policy(base.hedge, host.hedge, HedgeOptions.resolve),
-    auth: host.auth === undefined ? base.auth : Auth.from(host.auth),
+    auth: policy(base.auth, host.auth, Auth.from),
     rateLimit: policy(base.rateLimit, host.rateLimit, RateLimitOptions.resolve),
     circuitBreaker: policy(base.circuitBreaker, host.circuitBreaker, CircuitBreakerOptions.resolve),
     bulkhead: policy(base.bulkhead, host.bulkhead, BulkheadOptions.resolve)

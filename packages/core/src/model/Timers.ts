@@ -13,6 +13,8 @@
 export interface Timers {
   /** Milliseconds from an arbitrary origin; never goes back. */
   readonly now: () => number
-  /** Calls `f` once after `millis`; the result cancels. */
+  /** Calls `f` once after `millis`; the result cancels. For deadlines: a process does not stay for it. */
   readonly after: (millis: number, f: () => void) => () => void
+  /** The same for what somebody waits for: a process stays for it. */
+  readonly wait: (millis: number, f: () => void) => () => void
 }

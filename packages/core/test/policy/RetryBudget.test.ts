@@ -16,6 +16,9 @@ const depositMany = (budget: RetryBudget.RetryBudget, count: number): void => {
   for (let i = 0; i < count; i++) budget.deposit()
 }
 
+/** A timer that does not come. */
+const never = () => () => undefined
+
 describe("RetryBudget", () => {
   it("allows 10 retries a second over 10 seconds without any request", () => {
     assert.strictEqual(withdrawAll(RetryBudget.makeUnsafe(shares, new ManualTimers())), 100)
@@ -71,10 +74,7 @@ describe("RetryBudget", () => {
 
   it("does not mind a clock that goes back", () => {
     let now = 0
-    const budget = RetryBudget.makeUnsafe(
-      { ...shares, minPerSecond: 1 },
-      { now: () => now, after: () => () => undefined }
-    )
+    const budget = RetryBudget.makeUnsafe({ ...shares, minPerSecond: 1 }, { now: () => now, after: never, wait: never })
     now = 5_000
     assert.strictEqual(withdrawAll(budget), 10)
     now = -5_000

@@ -388,7 +388,7 @@ export class Call implements Expiring<Hedging>, Member<Call> {
       ended.exchange?.discard()
       this.host.counters.retries++
       this.host.emit({ _tag: "Retry", origin: this.host.origin, attempt: ended.number, millis: decision.delay })
-      this.pause = this.owner.timers.after(decision.delay, () => {
+      this.pause = this.owner.timers.wait(decision.delay, () => {
         this.pause = undefined
         this.round(this.owner.timers.now())
       })

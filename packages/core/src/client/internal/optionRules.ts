@@ -17,7 +17,7 @@ export const check = (input: unknown) => {
   const { bodyBufferSize, ejection, maxDecompressedSize, tls } = options
 
   if (absent(options.baseUrl, "baseUrl")) {
-    if (options.auth !== undefined)
+    if (options.auth !== undefined && options.auth !== false)
       refuse("auth", "would go to every host, as there is no baseUrl; put it under `hosts`")
     for (const [name] of options.headers ?? []) {
       if (!credentials.has(name)) continue

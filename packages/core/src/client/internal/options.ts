@@ -7,6 +7,7 @@ import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as Field from "../../model/internal/field.ts"
 import * as Group from "../../model/internal/groupField.ts"
 import * as Http from "../../model/internal/httpField.ts"
+import type * as Auth from "../../policy/Auth.ts"
 import { isInput } from "../../policy/internal/authOptions.ts"
 import { anything, isMiddleware, policyFields } from "../../policy/internal/standardOptions.ts"
 
@@ -35,8 +36,8 @@ export const hostFields = {
   ...policyFields,
   auth: Field.code(
     "Credentials for every attempt: made by `Auth`, or a function. With `baseUrl`: only for the base origin.",
-    "an Auth, or a function from request to request",
-    isInput
+    "an Auth, a function from request to request, or false",
+    (value): value is Auth.Input | false => value === false || isInput(value)
   )
 }
 

@@ -25,20 +25,22 @@ const real: Timers = {
     // A deadline alone must not keep a process alive: the socket that it guards does.
     unref(timer)
     return () => clearTimeout(timer)
+  },
+  wait: (millis, f) => {
+    const timer = setTimeout(f, Math.min(Math.ceil(millis), maxDelay))
+    return () => clearTimeout(timer)
   }
 }
 
 const fromClock = (clock: Clock.Clock, services: Context.Context<never>): Timers => {
   const fork = Effect.runForkWith(services)
-  return {
-    now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6,
-    after: (millis, f) => {
-      // A test clock does not sleep for no time; `f` must still not be called before `after` has returned.
-      const wait = millis > 0 ? clock.sleep(Duration.millis(millis)) : Effect.yieldNow
-      const fiber = fork(Effect.andThen(wait, Effect.sync(f)))
-      return () => fiber.interruptUnsafe()
-    }
+  const after: Timers["after"] = (millis, f) => {
+    // A test clock does not sleep for no time; `f` must still not be called before `after` has returned.
+    const wait = millis > 0 ? clock.sleep(Duration.millis(millis)) : Effect.yieldNow
+    const fiber = fork(Effect.andThen(wait, Effect.sync(f)))
+    return () => fiber.interruptUnsafe()
   }
+  return { now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6, after, wait: after }
 }
 
 export const make = (services: Context.Context<never>): Timers => {

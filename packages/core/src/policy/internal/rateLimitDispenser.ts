@@ -216,7 +216,7 @@ export class Dispenser {
     this.timerAt = this.turn
     // Whole milliseconds, as timers have them: then its time has come when it fires.
     if (this.turn < Infinity) {
-      this.cancelTimer = this.timers.after(Math.max(0, Math.ceil(this.turn - now)), this.fire)
+      this.cancelTimer = this.timers.wait(Math.max(0, Math.ceil(this.turn - now)), this.fire)
     }
   }
 

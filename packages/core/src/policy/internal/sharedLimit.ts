@@ -248,7 +248,7 @@ export class SharedLimitGate implements Gate<RateLimitExceeded> {
     this.cancelTimer = undefined
     if (this.line.size === 0) return
     if (millis <= 0) return this.ask()
-    this.cancelTimer = this.link.timers.after(Math.ceil(millis), this.ask)
+    this.cancelTimer = this.link.timers.wait(Math.ceil(millis), this.ask)
   }
 
   private giveBack(grants: ReadonlyArray<Grant>): void {

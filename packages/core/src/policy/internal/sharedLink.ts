@@ -91,9 +91,9 @@ export class StoreLink {
     let waiting = true
     const fiber = this.fork(Effect.andThen(Effect.yieldNow, ask))
     this.fibers.add(fiber)
-    let cancel = this.timers.after(timeout, () => {
+    let cancel = this.timers.wait(timeout, () => {
       waiting = false
-      cancel = this.timers.after(timeout * (lost - 1), () => fiber.interruptUnsafe())
+      cancel = this.timers.wait(timeout * (lost - 1), () => fiber.interruptUnsafe())
       done(Exit.fail(new Cause.TimeoutError(`no answer within ${timeout} ms`)))
     })
     fiber.addObserver((exit) => {

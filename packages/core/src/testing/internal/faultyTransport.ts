@@ -204,7 +204,7 @@ class FaultyExchange implements Exchange, Control {
     else if (this.fault.delay > 0) {
       this.faults.injected("latency")
       this.held = []
-      this.stopTimer = this.target.timers.after(this.fault.delay, () => this.release())
+      this.stopTimer = this.target.timers.wait(this.fault.delay, () => this.release())
     }
   }
 

@@ -43,6 +43,8 @@ class World {
 
 const algorithms = ["tokenBucket", "slidingWindow", "slidingCounter"] as const
 
+const unused = () => () => {}
+
 describe("rateLimitDispenser", () => {
   it("those who wait go one by one as tokens come, in their order, with one timer", () => {
     const world = new World({}).empty()
@@ -246,7 +248,7 @@ describe("rateLimitDispenser", () => {
     for (const algorithm of algorithms) {
       now = 10_000
       const options = resolve({ limit: 10, interval: 1_000, algorithm })
-      const dispenser = new Dispenser(options, { now: () => now, after: timers.after })
+      const dispenser = new Dispenser(options, { now: () => now, after: timers.after, wait: timers.wait })
       assert.strictEqual(dispenser.take(10), 10_000)
       now = 0
       assert.isUndefined(dispenser.take(1), algorithm)
@@ -263,7 +265,8 @@ describe("rateLimitDispenser", () => {
     const calls: Array<() => void> = []
     const dispenser = new Dispenser(resolve({ limit: 1, interval: 1_000 }), {
       now: () => now,
-      after: (_, f) => {
+      after: unused,
+      wait: (_, f) => {
         calls.push(f)
         return () => {}
       }
@@ -285,7 +288,8 @@ describe("rateLimitDispenser", () => {
     let fire = (): void => {}
     const dispenser = new Dispenser(resolve({ limit: 100, interval: 1_000 }), {
       now: () => now,
-      after: (_, f) => {
+      after: unused,
+      wait: (_, f) => {
         fire = f
         return () => {}
       }
