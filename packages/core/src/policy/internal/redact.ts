@@ -12,7 +12,7 @@ export type Names = ReadonlyArray<string | RegExp>
 const redacted = "<redacted>"
 
 /** Headers that hold credentials. */
-export const secretHeaders: Names = [
+const secretHeaders: Names = [
   "authorization",
   "cookie",
   "proxy-authorization",
