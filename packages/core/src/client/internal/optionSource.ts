@@ -5,74 +5,9 @@ import * as Effect from "effect/Effect"
 import { isObject } from "effect/Predicate"
 import * as Result from "effect/Result"
 import { child, type Problem } from "../../model/internal/field.ts"
-import { distance, fieldsFromText, nearest } from "../../model/internal/groupField.ts"
-import { fields, type Row, rows } from "./options.ts"
-
-type Tree = Record<string, unknown>
-
-/** What a provider has at a path, as plain objects, arrays and text. */
-const load = (
-  provider: ConfigProvider.ConfigProvider,
-  path: ConfigProvider.Path
-): Effect.Effect<unknown, ConfigProvider.SourceError> =>
-  Effect.flatMap(provider.load(path), (node) => {
-    switch (node?._tag) {
-      case undefined:
-        return Effect.void
-      case "Value":
-        return Effect.succeed(node.value)
-      case "Array":
-        return Effect.forEach(Array(node.length).keys(), (index) => load(provider, [...path, index]))
-      case "Record":
-        return Effect.map(
-          Effect.forEach(node.keys, (key) => Effect.map(load(provider, [...path, key]), (value) => [key, value])),
-          Object.fromEntries
-        )
-    }
-  })
-
-/** The names below a path in an environment, as far as they have values: `["SIZE", "TLS_CA"]`. */
-const namesUnder = (
-  provider: ConfigProvider.ConfigProvider,
-  path: ReadonlyArray<string>
-): Effect.Effect<ReadonlyArray<string>, ConfigProvider.SourceError> =>
-  Effect.flatMap(provider.load(path), (node) => {
-    if (node?._tag !== "Record") return Effect.succeed([])
-    return Effect.map(
-      Effect.forEach(node.keys, (key) =>
-        Effect.map(Effect.all([provider.load([...path, key]), namesUnder(provider, [...path, key])]), ([at, below]) => [
-          ...(at?.value === undefined ? [] : [key]),
-          ...below.map((name) => `${key}_${name}`)
-        ])
-      ),
-      (names) => names.flat()
-    )
-  })
-
-const parts = (name: string): number => name.split("_").length
-
-/** What a name was probably meant to be: an option's name from which one letter in four, at most two, differ. */
-const meant = (name: string): string | undefined => {
-  const known = rows.map((row) => row.env).filter((env) => parts(env) === parts(name))
-  if (known.length === 0 || known.includes(name)) return undefined
-  const candidate = nearest(name, known)
-  return distance(name, candidate) <= Math.min(2, candidate.length / 4) ? candidate : undefined
-}
-
-/** Puts the value of an option into the tree of all; `false` if something other than an object is in the way. */
-const put = (tree: Tree, { path }: Row, value: unknown): boolean => {
-  let at = tree
-  for (const key of path.slice(0, -1)) {
-    // `true` is a group with all its defaults.
-    if (at[key] === true) at[key] = {}
-    const next = (at[key] ??= {})
-    if (!isObject(next)) return false
-    at = next
-  }
-  const last = path.at(-1) ?? ""
-  at[last] = value
-  return true
-}
+import { fieldsFromText } from "../../model/internal/groupField.ts"
+import { load, meant, namesUnder, put, type Tree } from "../../model/internal/source.ts"
+import { fields, rows } from "./options.ts"
 
 /** Options as the current provider has them, not yet checked, and what they are called there. */
 export const read = Effect.fnUntraced(function* (prefix: string, path: ReadonlyArray<string>) {
@@ -105,7 +40,7 @@ export const read = Effect.fnUntraced(function* (prefix: string, path: ReadonlyA
     }
   }
   for (const name of (yield* reading(prefix, namesUnder(provider, prefix.split("_")))) ?? []) {
-    const candidate = meant(name)
+    const candidate = meant(name, rows)
     if (candidate === undefined) continue
     problems.push({ path: `${prefix}_${name}`, message: `is not an option; did you mean "${prefix}_${candidate}"?` })
   }

@@ -7,6 +7,7 @@ import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as Field from "../../model/internal/field.ts"
 import * as Group from "../../model/internal/groupField.ts"
 import * as Http from "../../model/internal/httpField.ts"
+import { type Row, rowsOf } from "../../model/internal/source.ts"
 import type * as Auth from "../../policy/Auth.ts"
 import { isInput } from "../../policy/internal/authOptions.ts"
 import { anything, isMiddleware, policyFields } from "../../policy/internal/standardOptions.ts"
@@ -164,24 +165,5 @@ export const fields = {
   )
 }
 
-/** One option, flat, with its names. */
-export interface Row {
-  /** `["tls", "ca"]` */
-  readonly path: ReadonlyArray<string>
-  /** `tls.ca` */
-  readonly name: string
-  /** `TLS_CA`, without the prefix. */
-  readonly env: string
-  readonly field: Field.Field<unknown>
-}
-
-const rowsOf = (inside: Field.Fields, parents: ReadonlyArray<string>): ReadonlyArray<Row> =>
-  Object.entries(inside).flatMap(([key, field]) => {
-    const path = [...parents, key]
-    const env = path.map((name) => name.replace(/[A-Z]/g, "_$&").toUpperCase()).join("_")
-    const row = { path, name: path.join("."), env, field }
-    return [row, ...rowsOf(field.fields ?? {}, path)]
-  })
-
 /** Every option; a group before what is in it. */
-export const rows: ReadonlyArray<Row> = rowsOf(fields, [])
+export const rows: ReadonlyArray<Row> = rowsOf(fields)
