@@ -1,11 +1,15 @@
 /** What must not be left behind, nor happen twice, whatever comes at whatever moment. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Fiber, Option, Redacted, Scope, Stream } from "effect"
+import { Clock, Effect, Exit, Fiber, Option, Redacted, References, Scope, Stream } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
+import { hasProperty } from "effect/Predicate"
 import { TestClock } from "effect/testing"
-import type * as Pool from "../../../src/client/Pool.ts"
+import * as Pool from "../../../src/client/Pool.ts"
+import type { Options } from "../../../src/client/PoolConfig.ts"
 import * as Auth from "../../../src/policy/Auth.ts"
-import { CountingClock, onWire, start, tagged, turn } from "../../fixtures/pools.ts"
+import type { Attempt, Gate } from "../../../src/policy/Gate.ts"
+import { abort, responseOf } from "../../../src/policy/internal/discard.ts"
+import { CountingClock, onWire, start, tagged, text, turn } from "../../fixtures/pools.ts"
 import { type Sent, Wire } from "../../fixtures/wire.ts"
 
 /** Answers one request after the other, each in its way; the last way holds for all that follow. */
@@ -492,6 +496,55 @@ describe("call, hazards", () => {
     )
   })
 
+  it.effect("a thousand callers of all policies, interrupted at once, leave nothing", () =>
+    Effect.gen(function* () {
+      const clock = new CountingClock(yield* Clock.Clock)
+      const server = new Server(seeded(7))
+      server.kind = false
+      const slowly = yield* Auth.bearer(Effect.delay(Effect.succeed(Redacted.make("t")), "10 millis"))
+      const pool = yield* Effect.provideService(
+        onWire(server.wire, {
+          size: 16,
+          auth: slowly,
+          retry: { ...quick, initialDelay: "50 millis", budget: false },
+          hedge: { delay: "20 millis", maxRatio: 1 },
+          rateLimit: { limit: 600, interval: "20 days" },
+          circuitBreaker: { consecutiveFailures: 8, openFor: "100 millis" },
+          bulkhead: { maxConcurrent: 100, maxWaiting: 300, maxWait: "10 seconds" }
+        }),
+        Clock.Clock,
+        clock
+      )
+      const idle = clock.sleeping
+      const fibers = Array.from({ length: 1000 }, () => Effect.runFork(givingUp(text(pool.client.get("/")))))
+      for (let i = 0; i < 60; i++) {
+        yield* TestClock.adjust("5 millis")
+        yield* Effect.promise(() => Promise.resolve())
+        for (let n = 0; n < 8; n++) server.act()
+      }
+      const under = fibers.filter((fiber) => fiber.pollUnsafe() === undefined)
+      assert.isAbove(under.length, 100)
+      under.forEach((fiber) => fiber.interruptUnsafe())
+      yield* turn
+      assert.isTrue(fibers.every((fiber) => fiber.pollUnsafe() !== undefined))
+      const stats = yield* pool.stats
+      assert.deepInclude(stats, { active: 0, waiting: 0 })
+      const { bulkhead, circuitBreaker, rateLimit } = Option.getOrThrow(yield* pool.hostPolicies(base))
+      assert.deepInclude(bulkhead?.snapshot(), { active: 0, waiting: 0 })
+      assert.strictEqual(rateLimit?.snapshot().waiting, 0)
+      assert.closeTo(rateLimit?.snapshot().available ?? 0, 600 - stats.requests, 0.1)
+      server.beKind()
+      // Deadlines leave their shared timer to run to its end.
+      yield* TestClock.adjust("3 minutes")
+      assert.strictEqual(clock.sleeping, idle)
+      for (let i = 0; i < 3; i++) {
+        yield* start(Effect.exit(pool.client.get("/")))
+        yield* TestClock.adjust("1 second")
+      }
+      assert.strictEqual(circuitBreaker?.snapshot().state._tag, "Closed")
+    })
+  )
+
   describe("a client that was transformed", () => {
     it.effect("withScope: the end of the scope ends a hedge, a wait for a token, and the body", () =>
       Effect.gen(function* () {
@@ -516,4 +569,321 @@ describe("call, hazards", () => {
       })
     )
   })
+})
+
+/** A generator of random numbers that begins again where it began. */
+const seeded = (seed: number) => {
+  let state = seed >>> 0
+  const next = (): number => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let t = Math.imul(state ^ (state >>> 15), state | 1)
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+  }
+  return {
+    chance: (share: number) => next() < share,
+    int: (max: number) => Math.floor(next() * max),
+    pick: <A>(items: ReadonlyArray<A>): A => items[Math.floor(next() * items.length)]!
+  }
+}
+
+type Random = ReturnType<typeof seeded>
+
+const isOver = (sent: Sent): boolean => sent.aborted || sent.cancelled
+
+/** A server that answers what and when chance wants it. */
+class Server {
+  readonly wire: Wire
+  readonly written = new Map<string, number>()
+  private readonly random: Random
+  private waiting: Array<Sent> = []
+  private open: Array<Sent> = []
+  kind = true
+
+  constructor(random: Random) {
+    this.random = random
+    this.wire = new Wire((sent) => {
+      if (!this.kind) {
+        this.waiting.push(sent)
+        if (random.chance(0.3)) this.act()
+      } else this.write(sent).reply("ok")
+    })
+  }
+
+  act(): void {
+    const { random } = this
+    const sent = random.pick(this.waiting.concat(this.open))
+    if (sent === undefined) return
+    if (this.open.includes(sent)) return this.go(sent)
+    this.waiting = this.waiting.filter((other) => other !== sent)
+    if (isOver(sent)) return
+    if (random.chance(0.15)) return void sent.refuse()
+    this.write(sent)
+    if (random.chance(0.15)) return void sent.lose()
+    const status = random.pick([200, 200, 200, 404, 401, 429, 500, 503, 503])
+    const headers = status === 429 || random.chance(0.1) ? { "retry-after": "1" } : {}
+    if (random.chance(0.5)) return void sent.reply("body", status, headers)
+    sent.head(status, headers).data("bo")
+    this.open.push(sent)
+  }
+
+  /** From now on it answers at once, and whatever it has not answered. */
+  beKind(): void {
+    this.kind = true
+    for (const sent of this.waiting) if (!isOver(sent)) this.write(sent).reply("ok")
+    for (const sent of this.open) if (!isOver(sent)) sent.data("dy").end()
+    this.waiting = []
+    this.open = []
+  }
+
+  private go(sent: Sent): void {
+    const { random } = this
+    if (!isOver(sent) && random.chance(0.5)) return void sent.data("more")
+    this.open = this.open.filter((other) => other !== sent)
+    if (isOver(sent)) return
+    if (random.chance(0.3)) sent.lose()
+    else sent.end()
+  }
+
+  private write(sent: Sent): Sent {
+    this.written.set(sent.path, (this.written.get(sent.path) ?? 0) + 1)
+    return sent.write()
+  }
+}
+
+/** Stands before all others, and knows who has not ended. */
+class Ledger implements Gate<never> {
+  readonly inside = new Map<Attempt, "asked" | "admitted">()
+  readonly wrong: Array<string> = []
+  attempts = 0
+  sent = 0
+  wild = true
+  private readonly random: Random
+
+  constructor(random: Random) {
+    this.random = random
+  }
+
+  admit(attempt: Attempt): Effect.Effect<void> | undefined {
+    const { random } = this
+    const known = this.inside.get(attempt)
+    if (known === undefined) this.attempts++
+    if (known === "admitted") this.wrong.push("was asked after it had admitted")
+    this.inside.set(attempt, "asked")
+    if (this.wild && random.chance(0.02)) throw new Error("wild")
+    if (this.wild && random.chance(0.2)) {
+      return random.pick([Effect.void, Effect.yieldNow, Effect.sleep("300 millis"), Effect.never, Effect.die("wild")])
+    }
+    this.inside.set(attempt, "admitted")
+    return undefined
+  }
+
+  settle(attempt: Attempt): void {
+    if (this.inside.get(attempt) !== "admitted") this.wrong.push("settled what it had not admitted, or twice")
+    this.inside.delete(attempt)
+    if (attempt.sent) this.sent++
+    if (this.wild && this.random.chance(0.02)) throw new Error("wild")
+  }
+
+  abandon(attempt: Attempt): void {
+    if (this.inside.get(attempt) !== "asked") this.wrong.push("abandoned what it had admitted, or twice")
+    this.inside.delete(attempt)
+  }
+}
+
+const someOptions = (random: Random): Options => ({
+  baseUrl: undefined,
+  maxHosts: random.pick([1, 10, 10]),
+  size: 1 + random.int(3),
+  maxWaiting: random.pick([0, 2, 10_000]),
+  acquireTimeout: random.pick(["500 millis", "30 seconds"]),
+  attemptTimeout: random.pick(["400 millis", "Infinity"]),
+  requestTimeout: "4 seconds",
+  drainTimeout: random.pick([0, 0, "2 seconds"]),
+  failOnStatus: random.chance(0.3),
+  ejection: false,
+  ...(random.chance(0.7)
+    ? {
+        retry: {
+          maxRetries: random.int(4),
+          initialDelay: "200 millis",
+          maxRetryAfter: random.pick(["2 seconds", "0 millis"]),
+          onRetry: () => random.pick([undefined, undefined, Effect.yieldNow, Effect.sleep("1 second"), Effect.never])
+        }
+      }
+    : {}),
+  ...(random.chance(0.5) ? { hedge: { delay: "150 millis", maxRatio: 1 } } : {}),
+  ...(random.chance(0.5)
+    ? { bulkhead: { maxConcurrent: 1 + random.int(3), maxWaiting: 1 + random.int(20), maxWait: "1 second" } }
+    : {}),
+  ...(random.chance(0.5)
+    ? {
+        circuitBreaker: {
+          consecutiveFailures: 1 + random.int(3),
+          openFor: "500 millis",
+          halfOpenMax: 1 + random.int(2)
+        }
+      }
+    : {}),
+  ...(random.chance(0.5)
+    ? {
+        rateLimit: {
+          limit: random.pick([20, 1000]),
+          interval: "20 days",
+          algorithm: random.pick(["tokenBucket", "slidingWindow"]),
+          maxWait: random.pick(["1 second", "1 hour"])
+        }
+      }
+    : {})
+})
+
+const someAuth = (random: Random): Auth.Auth => ({
+  authorize: (request) => {
+    const signed = HttpClientRequest.setHeader(request, "authorization", "Own token")
+    return random.pick([signed, signed, Effect.succeed(signed), Effect.delay(Effect.succeed(signed), "100 millis")])
+  },
+  rejected: () => random.chance(0.7)
+})
+
+const origins = ["http://a.test", "http://b.test"]
+
+/** Gives up the response that an error holds, as its caller must who does not read it. */
+const givingUp = <A, E>(call: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.tapError(call, (error) => {
+    const last = hasProperty(error, "last") ? error.last : error
+    const response = responseOf({ _tag: "Failure", error: last })
+    return response === undefined ? Effect.void : abort(response)
+  })
+
+/** One call, in one of the ways in which there are calls. */
+const someCall = (random: Random, pool: Pool.Pool, url: string): Effect.Effect<unknown, unknown> => {
+  switch (random.int(5)) {
+    case 1:
+      return Effect.scoped(text(HttpClient.withScope(pool.client).get(url)))
+    case 2:
+      return Stream.runDrain(pool.stream(HttpClientRequest.get(url)))
+    case 3:
+      return text(pool.slots[0]?.client.get(url) ?? Effect.die("no slot"))
+    case 4:
+      return text(HttpClient.mapRequest(pool.client, (request) => request).put(url))
+    default:
+      return text(pool.client.get(url))
+  }
+}
+
+/** Interleaves calls, answers, failures, time and interruptions, then ends everything, and looks at what is left. */
+const interleave = Effect.fnUntraced(function* (seed: number, clock: CountingClock) {
+  const random = seeded(seed)
+  const server = new Server(random)
+  const ledger = new Ledger(random)
+  const scope = yield* Scope.make()
+  const options = someOptions(random)
+  const hosts = Object.fromEntries(origins.map((origin) => [origin, { auth: someAuth(random) }]))
+  const signs = random.chance(0.5)
+  const pool = yield* Pool.make({ ...options, ...(signs ? { hosts } : {}) }, [ledger]).pipe(
+    Effect.provide(server.wire.layer),
+    Effect.provideService(Clock.Clock, clock),
+    Scope.provide(scope)
+  )
+  // Only when the callers wait for their answers does the server give them: what it ends nobody else must end.
+  const end = random.pick(["answers", "interruption", "close"])
+  const closes = end === "close"
+  // A fiber that yields between two steps may be interrupted when it has its response and has not begun to read it: then
+  // only the garbage collector, or a deadline, can give that back.
+  const budget = end === "answers" ? 3 + random.int(40) : 2048
+  const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+  const posts: Array<string> = []
+  server.kind = false
+
+  const act = (): void => {
+    if (random.chance(0.35)) {
+      const path = `/${fibers.length}`
+      const isPost = random.chance(0.2)
+      if (isPost) posts.push(path)
+      const url = `${random.pick(origins)}${path}`
+      const call = isPost ? text(pool.client.post(url)) : someCall(random, pool, url)
+      fibers.push(
+        Effect.runForkWith(services)(Effect.provideService(givingUp(call), References.MaxOpsBeforeYield, budget))
+      )
+    } else if (random.chance(0.2)) random.pick(fibers)?.interruptUnsafe()
+    else server.act()
+  }
+  const services = yield* Effect.context<never>()
+  const steps = 20 + random.int(80)
+  for (let step = 0; step < steps; step++) {
+    for (let n = random.int(4); n >= 0; n--) act()
+    if (random.chance(0.5)) yield* random.pick([Effect.yieldNow, Effect.promise(() => Promise.resolve()), turn])
+    if (random.chance(0.3)) yield* TestClock.adjust(random.pick([1, 50, 100, 300, 1000]))
+    if (random.chance(0.02)) {
+      yield* pool.configureHost(random.pick(origins), { requestTimeout: random.pick(["1 second", "10 seconds"]) })
+    }
+  }
+
+  if (closes) yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+  else if (end === "interruption") fibers.forEach((fiber) => fiber.interruptUnsafe())
+  if (end !== "interruption" && random.chance(0.5)) act()
+  ledger.wild = false
+  server.kind = true
+  if (end === "answers") {
+    server.beKind()
+    for (let i = 0; i < 6; i++) {
+      yield* turn
+      yield* TestClock.adjust("2 seconds")
+    }
+  } else if (closes) yield* TestClock.adjust(options.drainTimeout ?? 0)
+  yield* turn
+  // A fiber that yields after every third step takes its time.
+  for (let i = 0; i < 50 && fibers.some((fiber) => fiber.pollUnsafe() === undefined); i++) yield* turn
+
+  const at = `seed ${seed}`
+  assert.strictEqual(fibers.filter((fiber) => fiber.pollUnsafe() === undefined).length, 0, `${at}: calls that wait`)
+  assert.deepStrictEqual(ledger.wrong, [], at)
+  assert.strictEqual(ledger.inside.size, 0, `${at}: attempts that a gate does not know the end of`)
+  const stats = yield* pool.stats
+  assert.deepInclude(stats, { active: 0, waiting: 0 }, at)
+  assert.strictEqual(stats.requests, ledger.sent, `${at}: requests`)
+  for (const origin of origins) {
+    const policies = Option.getOrUndefined(yield* pool.hostPolicies(origin))
+    const host = Option.getOrUndefined(yield* pool.hostStats(origin))
+    if (policies === undefined || host === undefined) continue
+    const { bulkhead, circuitBreaker, rateLimit } = policies
+    if (bulkhead !== undefined) assert.deepInclude(bulkhead.snapshot(), { active: 0, waiting: 0 }, at)
+    const before = rateLimit?.snapshot()
+    // A host that was evicted begins anew.
+    if (before !== undefined && options.maxHosts !== 1) {
+      assert.strictEqual(before.waiting, 0, `${at}: waiting for tokens`)
+      const limit = options.rateLimit === false ? 0 : (options.rateLimit?.limit ?? 0)
+      assert.closeTo(before.available, limit - host.requests, 0.5, `${at}: tokens`)
+    }
+    if (closes || circuitBreaker === undefined || (before?.available ?? 10) < 10) continue
+    yield* TestClock.adjust("2 minutes")
+    for (let i = 0; i < 3; i++) {
+      yield* start(Effect.exit(text(pool.client.get(`${origin}/last`))))
+      yield* TestClock.adjust("1 second")
+    }
+    assert.strictEqual(circuitBreaker.snapshot().state._tag, "Closed", `${at}: the circuit`)
+  }
+  if (!closes) yield* Scope.close(scope, Exit.void)
+  yield* turn
+  assert.strictEqual(clock.sleeping, 0, `${at}: timers`)
+  assert.isTrue(
+    server.wire.connections.every((connection) => connection.closed),
+    `${at}: connections`
+  )
+  // Once more after a 401, which says that nothing was done.
+  for (const path of posts) assert.isAtMost(server.written.get(path) ?? 0, signs ? 2 : 1, `${at}: POST ${path}`)
+})
+
+describe("call, whatever happens", () => {
+  it.effect(
+    "of random calls, answers, failures, times, interruptions and ends of pools nothing is left",
+    () =>
+      Effect.gen(function* () {
+        const clock = new CountingClock(yield* Clock.Clock)
+        for (let seed = 1; seed <= Number(process.env["SEEDS"] ?? 200); seed++) {
+          yield* interleave(seed, clock)
+        }
+      }),
+    60_000
+  )
 })
