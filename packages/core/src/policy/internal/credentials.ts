@@ -16,16 +16,17 @@ export const authorizationOf = (request: HttpClientRequest): string | undefined 
 
 /** The latest credentials that were given out: a 401 to any other says nothing about them. */
 export class Issued {
-  private readonly values: Array<string> = []
+  // Not shown when it is inspected, as a `private` field is.
+  readonly #values: Array<string> = []
 
   add(value: string): void {
-    if (this.values.at(-1) === value) return
-    this.values.push(value)
-    if (this.values.length > 64) this.values.shift()
+    if (this.#values.at(-1) === value) return
+    this.#values.push(value)
+    if (this.#values.length > 64) this.#values.shift()
   }
 
   has(request: HttpClientRequest): boolean {
     const value = authorizationOf(request)
-    return value !== undefined && this.values.includes(value)
+    return value !== undefined && this.#values.includes(value)
   }
 }

@@ -14,28 +14,30 @@ import { isRetryBudget, type Shares } from "./retryBudget.ts"
 const isStatus = (value: unknown): value is number =>
   typeof value === "number" && Number.isInteger(value) && value >= 400 && value <= 599
 
-/** As text: `429, 503`; empty text is none of them. */
+const statusFromText = (text: unknown): unknown =>
+  typeof text === "string" && /^\d{3}$/.test(text.trim()) ? Number(text) : text
+
+/** As text: `429, 503`, or a list of texts, as files are read; empty text is none of them. */
 const statuses = (
   description: string,
   byDefault: ReadonlyArray<number>
-): Field.FieldWithDefault<ReadonlyArray<number>> =>
-  Field.withDefault(
-    Field.field<ReadonlyArray<number>>(
-      description,
-      {
-        unit: "statuses",
-        allowed: "a list of statuses from 400 to 599 (as text: separated by commas)",
-        parse: (value) => (Array.isArray(value) && value.every(isStatus) ? value : undefined),
-        fromText: (text) => {
-          if (text.trim() === "") return []
-          const parts = text.split(",").map((part) => part.trim())
-          return parts.every((part) => /^\d{3}$/.test(part)) ? parts.map(Number) : text
-        }
-      },
-      byDefault.join(", ")
-    ),
-    byDefault
+): Field.FieldWithDefault<ReadonlyArray<number>> => {
+  const list = Field.field<ReadonlyArray<number>>(
+    description,
+    {
+      unit: "statuses",
+      allowed: "a list of statuses from 400 to 599 (as text: separated by commas)",
+      parse: (value) => (Array.isArray(value) && value.every(isStatus) ? value : undefined)
+    },
+    byDefault.join(", ")
   )
+  const fromText = (raw: unknown): unknown => {
+    if (Array.isArray(raw)) return raw.map(statusFromText)
+    if (typeof raw !== "string") return raw
+    return raw.trim() === "" ? [] : raw.split(",").map(statusFromText)
+  }
+  return Field.withDefault({ ...list, fromText }, byDefault)
+}
 
 type BudgetOption = Partial<Shares> | RetryBudget | false
 

@@ -54,7 +54,8 @@ export class TokenSource implements Auth {
   private readonly url: string
   private readonly next: Effect.Effect<Token, TokenFailure>
   private readonly issued = new Issued()
-  private held: Held | undefined = undefined
+  // Not shown when it is inspected, as a `private` field is.
+  #held: Held | undefined = undefined
   private pending: Pending | undefined = undefined
   private fiber: Fiber.Fiber<Token, TokenFailure> | undefined = undefined
   private failure: TokenFailure | undefined = undefined
@@ -81,7 +82,7 @@ export class TokenSource implements Auth {
   ): HttpClientRequest | Effect.Effect<HttpClientRequest, AuthError> => {
     // A token request may come through here: it has its own credentials, and would wait for itself.
     if (authorizationOf(request) !== undefined || request.url === this.url) return request
-    const { held } = this
+    const held = this.#held
     if (held !== undefined) {
       const now = this.deps.timers.now()
       if (now >= held.renewAt) this.renew(now)
@@ -93,13 +94,13 @@ export class TokenSource implements Auth {
   readonly rejected = (request: HttpClientRequest): boolean => {
     if (!this.issued.has(request)) return false
     // It carried an older one.
-    if (this.held?.header !== authorizationOf(request)) return true
+    if (this.#held?.header !== authorizationOf(request)) return true
     const now = this.deps.timers.now()
     this.drops = Math.min(maxDrops, this.drops + (now - this.droppedAt) / 1_000)
     this.droppedAt = now
     if (this.drops < 1) return false
     this.drops--
-    this.held = undefined
+    this.#held = undefined
     return true
   }
 
@@ -111,7 +112,7 @@ export class TokenSource implements Auth {
   private wait(request: HttpClientRequest): Effect.Effect<HttpClientRequest, AuthError> {
     return Effect.suspend(() => {
       const now = this.deps.timers.now()
-      const { held } = this
+      const held = this.#held
       if (held !== undefined && now < held.endsAt) return Effect.succeed(held.put(request))
       const refused = this.pending === undefined ? this.refusal(now) : undefined
       if (refused !== undefined) return Effect.fail(authError(request, refused))
@@ -148,8 +149,8 @@ export class TokenSource implements Auth {
     if (Exit.isSuccess(exit)) {
       this.failure = undefined
       this.failures = 0
-      this.held = this.hold(exit.value)
-      Deferred.doneUnsafe(pending, Exit.succeed(this.held))
+      this.#held = this.hold(exit.value)
+      Deferred.doneUnsafe(pending, Exit.succeed(this.#held))
       return
     }
     const failure = failureOf(exit.cause)

@@ -1,11 +1,12 @@
 /** What must not be left behind, nor happen twice, whatever comes at whatever moment. */
+import { inspect } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Fiber, Option, Redacted, References, Scope, Stream } from "effect"
+import { Clock, ConfigProvider, Effect, Exit, Fiber, Option, Redacted, References, Scope, Stream } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
 import { hasProperty } from "effect/Predicate"
 import { TestClock } from "effect/testing"
 import * as Pool from "../../../src/client/Pool.ts"
-import type { Options } from "../../../src/client/PoolConfig.ts"
+import { fromConfig, type Options, resolve } from "../../../src/client/PoolConfig.ts"
 import * as Auth from "../../../src/policy/Auth.ts"
 import type { Attempt, Gate } from "../../../src/policy/Gate.ts"
 import { abort, responseOf } from "../../../src/policy/internal/discard.ts"
@@ -544,6 +545,90 @@ describe("call, hazards", () => {
       assert.strictEqual(circuitBreaker?.snapshot().state._tag, "Closed")
     })
   )
+
+  describe("what shows itself", () => {
+    const secret = "s3cr3t-t0ken"
+    /** As JSON too, where it has such a form: a policy is a circle. */
+    const json = (value: unknown): string => {
+      try {
+        return JSON.stringify(value) ?? ""
+      } catch {
+        return ""
+      }
+    }
+    const forms = (value: unknown): ReadonlyArray<string> => [
+      inspect(value, { depth: 20, showHidden: true }),
+      json(value),
+      String(value)
+    ]
+
+    it.effect("neither an Auth nor a pool with one, its policies, responses and errors show a secret", () =>
+      Effect.gen(function* () {
+        const granted = JSON.stringify({ access_token: secret, token_type: "Bearer", expires_in: 3600 })
+        const tokens = yield* onWire(new Wire((sent) => void sent.answer(granted)))
+        const auths = [
+          yield* Auth.bearer(Redacted.make(secret)),
+          yield* Auth.bearer(Effect.succeed(Redacted.make(secret))),
+          yield* Auth.apiKey({ name: "x-key", value: Redacted.make(secret) }),
+          yield* Auth.apiKey({ name: "key", in: "query", value: Redacted.make(secret) }),
+          yield* Auth.oauth2With(tokens.client, {
+            tokenUrl: "http://test.local/token",
+            clientId: "id",
+            clientSecret: Redacted.make(secret)
+          })
+        ]
+        for (const auth of auths) {
+          const wire = script(status(200), status(500))
+          const pool = yield* onWire(wire, { auth, failOnStatus: true, circuitBreaker: true, retry: { maxRetries: 0 } })
+          const response = yield* pool.client.get("/")
+          const error = yield* Effect.flip(pool.client.get("/"))
+          assert.include(JSON.stringify(wire.at(0).exchange.headers) + wire.at(0).path, secret)
+          for (const value of [auth, pool, yield* pool.hostPolicies(base), response, error]) {
+            for (const form of forms(value)) assert.notInclude(form, secret)
+          }
+        }
+      })
+    )
+
+    it.effect("options of policies: from names, from a file, and all that is wrong at once", () =>
+      Effect.gen(function* () {
+        const read = (provider: ConfigProvider.ConfigProvider) =>
+          Effect.flatMap(fromConfig(), resolve).pipe(
+            Effect.provideService(ConfigProvider.ConfigProvider, provider),
+            Effect.map(({ host }) => host)
+          )
+        const env = (names: Record<string, string>) => read(ConfigProvider.fromEnv({ env: names }))
+        const file = (httpClient: unknown) => read(ConfigProvider.fromUnknown({ httpClient }))
+        assert.strictEqual((yield* env({ HTTP_CLIENT_RETRY: "true" })).retry?.maxRetries, 3)
+        const more = yield* env({
+          HTTP_CLIENT_RETRY: "true",
+          HTTP_CLIENT_RETRY_MAX_RETRIES: "2",
+          HTTP_CLIENT_RETRY_STATUSES: "429, 503",
+          HTTP_CLIENT_RATE_LIMIT_LIMIT: "5",
+          HTTP_CLIENT_RATE_LIMIT_INTERVAL: "1s"
+        })
+        assert.deepInclude(more.retry, { maxRetries: 2, statuses: [429, 503] })
+        assert.deepInclude(more.rateLimit, { limit: 5, interval: 1000 })
+        const yaml = yield* file({ retry: { maxRetries: 2, statuses: [503] }, circuitBreaker: true, hedge: "true" })
+        assert.deepInclude(yaml.retry, { maxRetries: 2, statuses: [503] })
+        assert.isDefined(yaml.circuitBreaker)
+        assert.isDefined(yaml.hedge)
+        const wrong = yield* Effect.flip(
+          file({ retry: { statuses: [42] }, rateLimit: { limt: 3 }, bulkhead: true, hedge: [], auth: "s3cr3t" })
+        )
+        assert.deepStrictEqual(wrong.problems.map(({ path }) => path).toSorted(), [
+          "httpClient.auth",
+          "httpClient.bulkhead.maxConcurrent",
+          "httpClient.hedge",
+          "httpClient.rateLimit.interval",
+          "httpClient.rateLimit.limit",
+          "httpClient.rateLimit.limt",
+          "httpClient.retry.statuses"
+        ])
+        assert.notInclude(wrong.message, "s3cr3t")
+      })
+    )
+  })
 
   describe("a client that was transformed", () => {
     it.effect("withScope: the end of the scope ends a hedge, a wait for a token, and the body", () =>
