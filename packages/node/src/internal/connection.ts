@@ -1,0 +1,113 @@
+/**
+ * One accepted connection.
+ *
+ * Its engine, which parses what comes, is for life; its owner, the backend that answers, may change while no request is
+ * under way. A connection is idle while no byte has come since the last request ended: a head that has begun to arrive is
+ * a request under way, though nobody has seen it yet.
+ *
+ * @since 0.1.0
+ */
+import type { IncomingMessage, ServerResponse } from "node:http"
+import type { Socket } from "node:net"
+import type { Duplex } from "node:stream"
+import type { NodeBackend } from "./backend.ts"
+import type { Engine } from "./engine.ts"
+
+/** How long a client has to read what was sent last and to close its side, before the connection is destroyed. */
+const lingering = 1000
+
+const linger = (socket: Socket): void => {
+  const timer = setTimeout(() => socket.destroy(), lingering)
+  socket.once("close", () => clearTimeout(timer))
+}
+
+/**
+ * Closes `socket` without a reset: what still comes is read and dropped.
+ *
+ * @internal
+ */
+export const closeGently = (socket: Socket): void => {
+  linger(socket)
+  socket.once("end", () => socket.destroy())
+  socket.resume()
+  socket.end()
+}
+
+/** @internal */
+export class Connection {
+  readonly raw: Socket
+  readonly engine: Engine
+  owner: NodeBackend
+  /** Requests that are not answered completely. */
+  active = 0
+  /** What speaks HTTP: the one above `raw` when there is TLS and the handshake is done. */
+  #socket: Socket
+  #readWhenIdle = 0
+  /** The next answer is the last one: its engine speaks for a backend that is gone. */
+  #last = false
+
+  constructor(raw: Socket, engine: Engine, owner: NodeBackend) {
+    this.raw = raw
+    this.engine = engine
+    this.owner = owner
+    this.#socket = raw
+  }
+
+  get idle(): boolean {
+    return this.active === 0 && this.#socket.bytesRead === this.#readWhenIdle
+  }
+
+  /** Said goodbye already. */
+  get closing(): boolean {
+    return this.#socket.writableEnded || this.#socket.destroyed
+  }
+
+  close(): void {
+    this.#socket.destroySoon()
+  }
+
+  /** Only while nothing is under way. */
+  moveTo(owner: NodeBackend): void {
+    this.owner = owner
+    this.#last = true
+  }
+
+  secured(socket: Socket): void {
+    this.#socket = socket
+    this.owner.settled(this)
+  }
+
+  request(request: IncomingMessage, response: ServerResponse): void {
+    const { owner } = this
+    this.active++
+    const exchange = owner.begin(this, request, response)
+    if (this.#last) response.shouldKeepAlive = false
+    response.on("close", () => {
+      this.active--
+      owner.end(exchange)
+      // What is left of a body that nobody read still comes.
+      if (request.complete) this.#settle()
+      else request.once("close", () => this.#settle())
+    })
+    owner.answer(request, response)
+  }
+
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const { owner, raw } = this
+    this.active++
+    owner.beginUpgrade()
+    raw.once("close", () => {
+      this.active--
+      owner.endUpgrade()
+    })
+    // Node's timeouts know this connection no more.
+    socket.once("finish", () => linger(raw))
+    owner.answerUpgrade(request, socket, head)
+  }
+
+  #settle(): void {
+    if (this.active > 0) return
+    this.#readWhenIdle = this.#socket.bytesRead
+    this.owner.settled(this)
+  }
+}
