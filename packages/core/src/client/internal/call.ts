@@ -20,14 +20,14 @@
  * - Whatever it calls may interrupt it, there and then: a gate, `onRetry`, a transport.
  * - Its host knows it from its begin to its end, so that neither the host nor the pool is gone before it is.
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
-import type * as Tracer from "effect/Tracer"
+import * as Tracer from "effect/Tracer"
 import {
   isPoolError,
   PoolClosed,
@@ -88,14 +88,14 @@ export class Try extends Passage<PoolError> {
   }
 
   start(): void {
-    const { owner } = this.call
+    const { call } = this
     let refused: Settled | undefined
     this.entering = true
     try {
       const wait = this.enter()
-      if (wait !== undefined) this.fiber = Effect.runForkWith(owner.services)(wait)
+      if (wait !== undefined) this.fiber = call.fork(wait)
       else if (!this.over) {
-        const exchange = owner.attempt(this.call, this)
+        const exchange = call.owner.attempt(call, this)
         if (exchange instanceof Error) refused = Exit.fail(exchange)
         else this.exchange = exchange
       }
@@ -270,6 +270,13 @@ export class Call implements Expiring<Hedging>, Member<Call> {
 
   // ------------------------------------------------------------------ from its tries
 
+  /** Runs what a policy waits for, in the span of the call where it has one. */
+  fork<A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> {
+    const { services } = this.owner
+    const around = this.trace === undefined ? services : Context.add(services, Tracer.ParentSpan, this.trace.span)
+    return Effect.runForkWith(around)(effect)
+  }
+
   /** A gate threw while it was left. */
   threw(thrown: { readonly value: unknown } | undefined): void {
     this.thrown ??= thrown
@@ -365,7 +372,7 @@ export class Call implements Expiring<Hedging>, Member<Call> {
   private decide(retry: Retry.Rule, ended: Try, exit: Settled, outcome: Outcome): void {
     this.retries ??= retry.state()
     const left = this.startedAt + this.requestTimeout - this.owner.timers.now()
-    const fiber = Effect.runForkWith(this.owner.services)(retry.next(this.retries, ended, outcome, left))
+    const fiber = this.fork(retry.next(this.retries, ended, outcome, left))
     if (this.resume === undefined) {
       fiber.interruptUnsafe()
       return

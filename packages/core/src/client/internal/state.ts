@@ -6,7 +6,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Headers from "effect/http/Headers"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
+import * as Tracer from "effect/Tracer"
 import type { Connector, Timers } from "../Connector.ts"
 import type { PoolStats } from "../Pool.ts"
 import type { PoolConfig, ResolvedHost } from "../PoolConfig.ts"
@@ -83,7 +85,9 @@ export class PoolState implements HostOwner, CallOwner {
     this.config = config
     this.gates = gates
     this.connector = connector
-    this.services = services
+    // What it runs belongs to its requests, not to the span in which it happens to be made.
+    const inSpan = Option.isSome(Context.getOption(services, Tracer.ParentSpan))
+    this.services = inSpan ? Context.omit(Tracer.ParentSpan)(services) : services
     this.announcer = announcer
     this.timers = MakeTimers.make(services)
     this.deadlines = new Deadlines(this.timers)

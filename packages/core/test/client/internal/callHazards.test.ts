@@ -497,6 +497,29 @@ describe("call, hazards", () => {
     )
   })
 
+  it.effect("effects of policies run in the span of their request, not in that in which the pool was made", () =>
+    Effect.gen(function* () {
+      const seen: Array<unknown> = []
+      const see = Effect.map(Effect.option(Effect.currentParentSpan), (span) => {
+        seen.push(Option.getOrUndefined(Option.map(span, (_) => _.spanId)))
+      })
+      const wire = script(status(503), status(200), status(200))
+      const pool = yield* Effect.withSpan(
+        onWire(wire, { auth: (request) => Effect.as(see, request), retry: { ...quick, onRetry: () => see } }),
+        "startup"
+      )
+      const fiber = yield* start(Effect.withSpan(pool.client.get("/"), "caller"))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(fiber)
+      const id = /^00-[0-9a-f]+-([0-9a-f]+)-/.exec(wire.at(0).header("traceparent") ?? "")?.[1]
+      assert.isDefined(id)
+      assert.deepStrictEqual(seen, [id, id, id])
+      seen.length = 0
+      yield* Effect.provideService(pool.client.get("/"), HttpClient.TracerDisabledWhen, () => true)
+      assert.deepStrictEqual(seen, [undefined])
+    })
+  )
+
   it.effect("a thousand callers of all policies, interrupted at once, leave nothing", () =>
     Effect.gen(function* () {
       const clock = new CountingClock(yield* Clock.Clock)
