@@ -107,7 +107,7 @@ export interface Options {
   readonly disabled?: boolean | undefined
   /** The key of the handler that answers. Default: default. */
   readonly handler?: string | undefined
-  /** A whole request, its body included. Default: 300 s, as Node's `requestTimeout`. */
+  /** A whole request, its body included. Default: 5 min, as Node's `requestTimeout`. */
   readonly readTimeout?: Duration.Input | undefined
   /** The head of a request; at most `readTimeout`. Default: 10 s, or `readTimeout` where that is shorter. */
   readonly readHeaderTimeout?: Duration.Input | undefined

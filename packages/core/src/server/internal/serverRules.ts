@@ -57,7 +57,7 @@ const tlsOf = (
 ): TlsSettings | undefined => {
   if (own === undefined) return undefined
   const before = problems.length
-  const wrongAlready = problems.some((problem) => problem.path.startsWith(`${path}.`))
+  const wrongAlready = problems.some((problem) => problem.path === path || problem.path.startsWith(`${path}.`))
   needsBoth(own, path, problems)
   const inherits = own.inherit ?? fields.tls.fields.inherit.default
   const from = inherits ? { ...base, ...own } : own

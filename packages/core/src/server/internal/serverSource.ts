@@ -3,7 +3,7 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import { isObject } from "effect/Predicate"
 import { child, fromJson, type Problem } from "../../model/internal/field.ts"
-import { fieldsFromText } from "../../model/internal/groupField.ts"
+import { fieldsFromText, nearest } from "../../model/internal/groupField.ts"
 import { load, meant, namesUnder, put, type Row, type Tree } from "../../model/internal/source.ts"
 import { commonFields, commonRows, fields, rows } from "./serverOptions.ts"
 
@@ -46,10 +46,13 @@ export const read = Effect.fnUntraced(function* (prefix: string, path: ReadonlyA
       }
     }
     for (const name of (yield* reading(base, namesUnder(provider, base.split("_")))) ?? []) {
-      const candidate = meant(name, among)
+      const known = among.map(({ env }) => env)
+      if (known.includes(name)) continue
+      // Names that begin with the number of a server are nobody else's.
+      const candidate = among === rows ? nearest(name, known) : meant(name, among)
       if (candidate !== undefined) {
         problems.push({ path: `${base}_${name}`, message: `is not an option; did you mean "${base}_${candidate}"?` })
-      } else if (among === commonRows && ofOneServer.has(name)) {
+      } else if (ofOneServer.has(name)) {
         problems.push({ path: `${base}_${name}`, message: `belongs to one server: write "${listEnv}_0_${name}"` })
       }
     }
@@ -62,7 +65,10 @@ export const read = Effect.fnUntraced(function* (prefix: string, path: ReadonlyA
   const common: Tree = isObject(commonObject) ? { ...Object(fieldsFromText(commonFields, commonObject)) } : {}
   yield* override(common, prefix, commonRows, "common")
 
-  const inEnvironment = yield* reading(listEnv, load(provider, [listEnv]))
+  const inEnvironment = yield* reading(
+    listEnv,
+    Effect.map(provider.load([listEnv]), (node) => node?.value)
+  )
   const inFile = inEnvironment === undefined ? yield* reading(listName, load(provider, [...path, "httpServers"])) : []
   const whole = inEnvironment === undefined ? listName : listEnv
   const list = inEnvironment === undefined ? inFile : fromJson(inEnvironment)
@@ -108,7 +114,8 @@ export const read = Effect.fnUntraced(function* (prefix: string, path: ReadonlyA
     if (row !== undefined && (known !== undefined || !inList)) {
       return `${known ?? `${base}_${row.env}`}${ofServer.slice(row.name.length)}`
     }
-    return inList ? child(`${whole}[${number}]`, ofServer) : base
+    if (!inList) return base
+    return ofServer === "" ? `${whole}[${number}]` : child(`${whole}[${number}]`, ofServer)
   }
   return { common, servers, problems, nameOf }
 })
