@@ -69,6 +69,10 @@ export interface CallOwner {
 
 const interrupted: Outcome = { _tag: "Interrupted" }
 
+/** What is known at once needs no fiber: an open circuit should cost as little as it can. */
+const isRefusal = (wait: Effect.Effect<void, PoolError>): wait is Exit.Failure<never, PoolError> =>
+  Exit.isExit(wait) && Exit.isFailure(wait)
+
 /** One try: its way through the gates, then its exchange. */
 export class Try extends Passage<PoolError> {
   exchange: Exchange | undefined = undefined
@@ -93,8 +97,10 @@ export class Try extends Passage<PoolError> {
     this.entering = true
     try {
       const wait = this.enter()
-      if (wait !== undefined) this.fiber = call.fork(wait)
-      else if (!this.over) {
+      if (wait !== undefined) {
+        if (isRefusal(wait)) refused = wait
+        else this.fiber = call.fork(wait)
+      } else if (!this.over) {
         const exchange = call.owner.attempt(call, this)
         if (exchange instanceof Error) refused = Exit.fail(exchange)
         else this.exchange = exchange
@@ -121,13 +127,14 @@ export class Try extends Passage<PoolError> {
   private quit(): void {
     this.fiber?.interruptUnsafe()
     this.fiber = undefined
+    // All gates may have admitted it by then.
     if (this.exchange === undefined) this.sent = false
     else this.exchange.interrupt()
     this.call.threw(this.leave(interrupted))
   }
 
   private await(fiber: Fiber.Fiber<void, PoolError>): void {
-    this.call.watch()
+    if (fiber.pollUnsafe() === undefined) this.call.watch()
     fiber.addObserver((exit) => {
       if (this.over) return
       this.fiber = undefined

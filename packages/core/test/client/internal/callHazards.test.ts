@@ -497,6 +497,40 @@ describe("call, hazards", () => {
     )
   })
 
+  it.effect("no hedge waits behind its own first attempt", () =>
+    Effect.gen(function* () {
+      const wire = script(silence)
+      const pool = yield* onWire(wire, {
+        rateLimit: { limit: 1, interval: "1 hour" },
+        hedge: { delay: "100 millis", maxRatio: 1 }
+      })
+      yield* pool.configureHost(base, { hedge: false })
+      yield* start(Effect.exit(pool.client.get("/")))
+      yield* pool.configureHost(base, {})
+      yield* start(Effect.exit(pool.client.get("/")))
+      yield* TestClock.adjust("1 second")
+      const { rateLimit } = Option.getOrThrow(yield* pool.hostPolicies(base))
+      assert.strictEqual(rateLimit?.snapshot().waiting, 1)
+      assert.strictEqual((yield* pool.stats).hedges, 0)
+    })
+  )
+
+  it.effect("an attempt that is refused at once starts neither a fiber nor a timer", () =>
+    Effect.gen(function* () {
+      const clock = new CountingClock(yield* Clock.Clock)
+      const wire = script(status(500))
+      const pool = yield* Effect.provideService(
+        onWire(wire, { circuitBreaker: { consecutiveFailures: 1 } }),
+        Clock.Clock,
+        clock
+      )
+      yield* pool.client.get("/")
+      const { started } = clock
+      for (let i = 0; i < 10; i++) tagged(yield* Effect.flip(pool.client.get("/")), "CircuitOpen")
+      assert.strictEqual(clock.started, started)
+    })
+  )
+
   it.effect("effects of policies run in the span of their request, not in that in which the pool was made", () =>
     Effect.gen(function* () {
       const seen: Array<unknown> = []
