@@ -1,0 +1,115 @@
+/**
+ * A list of configurations comes into force: only what differs is touched, and where something cannot be, all is put back.
+ *
+ * 1. Servers that are not in the list, and whose address is needed, leave.
+ * 2. Servers that differ are updated, new ones are put in.
+ * 3. Only when all of that has worked the others that are not in the list leave. Nothing fails any more.
+ *
+ * Put back is, in reverse: new servers leave; changed ones get their old configuration, and where theirs had a backend of
+ * its own a new backend with the old settings takes over; servers that had left are put in again and started if they ran.
+ * Connections that drain by then go on to drain.
+ */
+import * as Effect from "effect/Effect"
+import { clash } from "./bind.ts"
+import type { Failed } from "../ServerError.ts"
+import { ServerPoolError } from "../ServerError.ts"
+import type { PoolCore } from "./poolCore.ts"
+import type { ServerUnit } from "./serverUnit.ts"
+import { changeOf, type Spec } from "./spec.ts"
+import { attempt, failed } from "./together.ts"
+
+/** How one step is taken back. */
+interface Undo {
+  readonly server: { readonly name: string; readonly bind: string }
+  readonly run: Effect.Effect<unknown, unknown>
+}
+
+interface Changed {
+  readonly name: string
+  readonly bind: string
+  readonly unit: ServerUnit
+  readonly next: Spec
+}
+
+const named = (spec: Spec) => ({ name: spec.config.name, bind: spec.config.bind.key, spec })
+
+const removal = (core: PoolCore, unit: ServerUnit): Effect.Effect<Undo, unknown> =>
+  Effect.suspend(() => {
+    const { spec, wanted } = unit
+    const again = Effect.flatMap(core.add(spec, false), (added) =>
+      wanted && !core.started() ? core.start([added]) : Effect.void
+    )
+    return Effect.as(core.remove(unit, "vacate"), { server: unit, run: again })
+  })
+
+const update = (core: PoolCore, { next, unit }: Changed): Effect.Effect<Undo, unknown> =>
+  Effect.suspend(() => {
+    const previous = unit.spec
+    const undo = { server: unit, run: core.locked(unit, unit.update(previous)) }
+    return Effect.as(core.locked(unit, unit.update(next)), undo)
+  })
+
+const addition = (core: PoolCore, spec: Spec): Effect.Effect<Undo, unknown> =>
+  Effect.map(core.add(spec, false), (unit) => ({ server: unit, run: core.remove(unit) }))
+
+const rollBack = (undos: ReadonlyArray<Undo>): Effect.Effect<ReadonlyArray<Failed>> =>
+  Effect.map(
+    Effect.forEach(undos.toReversed(), ({ run, server }) =>
+      Effect.matchCause(run, {
+        onSuccess: () => [],
+        onFailure: (cause) => [failed(server, new Error("could not be put back", { cause }))]
+      })
+    ),
+    (failures) => failures.flat()
+  )
+
+/** `units` are those that the list speaks about. */
+export const apply = (
+  core: PoolCore,
+  units: ReadonlyArray<ServerUnit>,
+  specs: ReadonlyArray<Spec>
+): Effect.Effect<void, ServerPoolError> =>
+  Effect.gen(function* () {
+    const wanted = new Map(specs.map((spec) => [spec.key, spec]))
+    const added = specs.filter((spec) => !units.some((unit) => unit.spec.key === spec.key)).map(named)
+    const changed = units.flatMap((unit): ReadonlyArray<Changed> => {
+      const next = wanted.get(unit.spec.key)
+      if (next === undefined || changeOf(unit.spec, next) === undefined) return []
+      return [{ name: unit.name, bind: unit.bind, unit, next }]
+    })
+    const removed = units.filter((unit) => !wanted.has(unit.spec.key))
+    const inTheWay = removed.filter((unit) => added.some(({ spec }) => clash(spec.config.bind, unit.config.bind)))
+
+    const undos: Array<Undo> = []
+    const failures: Array<Failed> = []
+    const step = <S extends { readonly name: string; readonly bind: string }>(
+      servers: ReadonlyArray<S>,
+      act: (server: S) => Effect.Effect<Undo, unknown>
+    ): Effect.Effect<void> =>
+      Effect.map(attempt(servers, act), (outcome) => {
+        undos.push(...outcome.done.map(([, undo]) => undo))
+        failures.push(...outcome.failures)
+      })
+
+    yield* step(inTheWay, (unit) => removal(core, unit))
+    if (failures.length === 0) yield* step(changed, (change) => update(core, change))
+    if (failures.length === 0) yield* step(added, ({ spec }) => addition(core, spec))
+    if (failures.length > 0) {
+      const left = yield* rollBack(undos)
+      // What could not be put back has to be started by hand; else all is as it was.
+      const reason = left.length === 0 ? "Validate" : "Restart"
+      const error = new ServerPoolError({ reason, servers: [...failures, ...left] })
+      yield* core.announce({ _tag: "RolledBack", error })
+      return yield* error
+    }
+    const rest = removed.filter((unit) => !inTheWay.includes(unit))
+    const { failures: unclean } = yield* attempt(rest, (unit) => core.remove(unit, "vacate"))
+    const binds = (servers: ReadonlyArray<{ readonly bind: string }>) => servers.map(({ bind }) => bind)
+    yield* core.announce({
+      _tag: "Reloaded",
+      added: binds(added),
+      changed: binds(changed),
+      removed: binds(removed)
+    })
+    if (unclean.length > 0) return yield* new ServerPoolError({ reason: "Stop", servers: unclean })
+  })

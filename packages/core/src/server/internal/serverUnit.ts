@@ -1,0 +1,401 @@
+/**
+ * The state machine of one server: see the picture in `Server.ts`.
+ *
+ * `start`, `stop`, `restart`, `update` and `leave` are the transitions. Each is run under `lock`, so there is one at a
+ * time, and none of them takes another lock. Only the opening of an address can be interrupted, and is undone then; all
+ * else runs to its end.
+ */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import type { Timers } from "../../model/Timers.ts"
+import type { Acceptor, Backend, Counts, Drained, Handler, Listener } from "../Listener.ts"
+import { type ServerConfig, withPort } from "../ServerConfig.ts"
+import type { Address, Health, Server, State, Stopped } from "../Server.ts"
+import type { ServerEvent } from "../ServerEvent.ts"
+import { changeOf, type Spec } from "./spec.ts"
+import * as Tally from "./tally.ts"
+
+/** What a server has from the pool that it is in. */
+export interface Home {
+  readonly listener: Listener
+  readonly timers: Timers
+  readonly announce: (event: ServerEvent) => Effect.Effect<void>
+  /** The one that the key stands for now. */
+  readonly handler: (key: string) => Handler | undefined
+  /** The pool was started, and not stopped since: what comes into it is started. */
+  readonly started: () => boolean
+  /** Runs beside whatever else happens; the pool's scope waits for it. */
+  readonly background: (effect: Effect.Effect<void>) => Effect.Effect<Fiber.Fiber<void>>
+  /** Fails when the pool's scope ends. */
+  readonly closing: Deferred.Deferred<never, Error>
+}
+
+interface Running {
+  readonly _tag: "Running"
+  readonly address: Address
+  readonly acceptor: Acceptor
+  readonly backend: Backend
+  /** What the backend answers with. */
+  readonly handler: Handler
+  /** Closes the acceptor, whatever else happens. */
+  readonly scope: Scope.Closeable
+  readonly since: number
+}
+
+type Phase = Exclude<State, { readonly _tag: "Running" }> | Running
+
+const stopped: Phase = { _tag: "Stopped" }
+
+export class ServerUnit implements Server {
+  readonly lock = Semaphore.makeUnsafe(1)
+  spec: Spec
+  home: Home
+  /** It should run: it was started, and not stopped since. */
+  wanted = false
+  /** Stops that were asked for and have not ended: from the first on it is not ready, whatever it still does before. */
+  stopsAsked = 0
+  /** In a pool, about to leave it, gone for good, or in the hands of who took it. */
+  membership: "member" | "leaving" | "gone" | "taken" = "member"
+
+  private phase: Phase = stopped
+  /** Backends that get no more connections, or will not soon, and still have some. */
+  private readonly ending = new Set<Backend>()
+  private readonly drains = new Set<Fiber.Fiber<void>>()
+  private past: Counts = Tally.zero
+  private lastError: unknown = undefined
+  private starts = 0
+  private downSince: number
+
+  constructor(spec: Spec, home: Home) {
+    this.spec = spec
+    this.home = home
+    this.downSince = home.timers.now()
+  }
+
+  // --- what everybody may see
+
+  get name(): string {
+    return this.config.name
+  }
+
+  get bind(): string {
+    return this.config.bind.key
+  }
+
+  get expose(): string {
+    return this.config.expose.href
+  }
+
+  /** With the port that the system chose in its URL. */
+  get config(): ServerConfig {
+    const { address, spec } = this
+    return address === undefined ? spec.config : withPort(spec.config, address.port)
+  }
+
+  get state(): State {
+    const { phase } = this
+    return phase._tag === "Running" ? { _tag: "Running", address: phase.address } : phase
+  }
+
+  get address(): Address | undefined {
+    return this.phase._tag === "Running" ? this.phase.address : undefined
+  }
+
+  readonly isRunning = Effect.sync(() => this.phase._tag === "Running")
+
+  readonly ready = Effect.sync(() => this.isReady)
+
+  readonly uptime = Effect.sync(() => Duration.millis(this.upMillis()))
+
+  readonly counts = Effect.sync(() => this.count())
+
+  readonly health = Effect.sync((): Health => ({
+    state: this.phase._tag,
+    ready: this.isReady,
+    wanted: this.wanted,
+    uptime: Duration.millis(this.upMillis()),
+    downtime: Duration.millis(this.phase._tag === "Running" ? 0 : this.home.timers.now() - this.downSince),
+    lastError: this.lastError,
+    starts: this.starts,
+    counts: this.count()
+  }))
+
+  // --- what the pool asks
+
+  get isWanted(): boolean {
+    return this.wanted && this.stopsAsked === 0
+  }
+
+  get isReady(): boolean {
+    return this.isWanted && this.phase._tag === "Running"
+  }
+
+  upMillis(): number {
+    return this.phase._tag === "Running" ? this.home.timers.now() - this.phase.since : 0
+  }
+
+  // --- transitions
+
+  /** Ends when the address accepts. The system chooses among all ports, or `port` is asked for again. */
+  start(port: number = this.config.bind.port): Effect.Effect<void, unknown> {
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => {
+        if (this.phase._tag === "Running") {
+          this.wanted = true
+          return Effect.void
+        }
+        this.wanted = true
+        this.phase = { _tag: "Starting" }
+        const scope = Scope.makeUnsafe()
+        const { closing, listener } = this.home
+        const address = { host: this.config.bind.host, port }
+        const opened = Effect.interruptible(Scope.provide(listener.open(address), scope))
+        const open = Effect.raceFirst(Deferred.await(closing), opened)
+        return Effect.matchCauseEffect(
+          Effect.flatMap(restore(open), (acceptor) => this.accept(acceptor, scope)),
+          {
+            onSuccess: () => Effect.void,
+            onFailure: (cause) => Effect.andThen(Scope.close(scope, Exit.void), this.startFailed(cause))
+          }
+        )
+      })
+    )
+  }
+
+  private accept(acceptor: Acceptor, scope: Scope.Closeable): Effect.Effect<void, unknown> {
+    return Effect.gen({ self: this }, function* () {
+      const handler = yield* this.currentHandler
+      const backend = yield* acceptor.backend(this.config.settings, handler)
+      yield* acceptor.use(backend)
+      const { address } = acceptor
+      const since = this.home.timers.now()
+      this.phase = { _tag: "Running", address, acceptor, backend, handler, scope, since }
+      this.starts++
+      yield* this.announce({ _tag: "Started", ...this.tags, address })
+      yield* this.followHandler
+    })
+  }
+
+  private startFailed(cause: Cause.Cause<unknown>): Effect.Effect<never, unknown> {
+    if (Cause.hasInterruptsOnly(cause)) {
+      this.phase = stopped
+      this.wanted = false
+      return Effect.failCause(cause)
+    }
+    return this.fail(Cause.squash(cause))
+  }
+
+  /** Ends when nothing is left of it; `undefined` when it did not run. */
+  readonly stop: Effect.Effect<Stopped | undefined, unknown> = Effect.uninterruptible(
+    Effect.suspend(() => {
+      this.wanted = false
+      const running = this.phase
+      if (running._tag !== "Running") {
+        this.phase = stopped
+        // Of a server that was restarted before, and did not come up, something may still drain.
+        return Effect.as(this.drained, undefined)
+      }
+      return this.end(running)
+    })
+  )
+
+  private end(running: Running): Effect.Effect<Stopped, unknown> {
+    return Effect.gen({ self: this }, function* () {
+      const uptime = this.upMillis()
+      const closed = yield* this.stopAccepting(running)
+      const drained = yield* this.drain(running.backend, this.config.drainTimeout)
+      yield* this.drained
+      const cause = Exit.isFailure(closed) ? closed.cause : Exit.isFailure(drained) ? drained.cause : undefined
+      if (cause !== undefined) return yield* this.fail(Cause.squash(cause))
+      this.phase = stopped
+      const cut = Exit.isSuccess(drained) ? drained.value : Tally.nothingCut
+      yield* this.announce({ _tag: "Stopped", ...this.tags, uptime, cut })
+      return { ...this.tags, uptime, cut }
+    })
+  }
+
+  /** Not ready, then no new connections: who asks for readiness has `drainDelay` to notice. */
+  private stopAccepting(running: Running): Effect.Effect<Exit.Exit<void>> {
+    return Effect.gen({ self: this }, function* () {
+      this.ending.add(running.backend)
+      this.phase = { _tag: "Stopping" }
+      this.downSince = this.home.timers.now()
+      yield* this.announce({ _tag: "Stopping", ...this.tags })
+      if (this.config.drainDelay > 0) yield* Effect.sleep(this.config.drainDelay)
+      const closed = yield* Effect.exit(running.acceptor.close)
+      const released = yield* Effect.exit(Scope.close(running.scope, Exit.void))
+      return Exit.isFailure(closed) ? closed : released
+    })
+  }
+
+  /** Accepts no more, and is as good as stopped; its connections drain beside whatever comes next. */
+  readonly vacate: Effect.Effect<void, unknown> = Effect.uninterruptible(
+    Effect.suspend(() => {
+      this.wanted = false
+      const running = this.phase
+      if (running._tag === "Running") return this.leave(running)
+      this.phase = stopped
+      return Effect.void
+    })
+  )
+
+  private leave(running: Running): Effect.Effect<void, unknown> {
+    return Effect.gen({ self: this }, function* () {
+      const closed = yield* this.stopAccepting(running)
+      yield* this.retire(running.backend)
+      if (Exit.isFailure(closed)) return yield* this.fail(Cause.squash(closed.cause))
+      this.phase = stopped
+    })
+  }
+
+  /**
+   * Opens the address anew as soon as it is closed, while the old connections drain. With port 0 it asks for the port that
+   * it had, as clients know it.
+   */
+  readonly restart: Effect.Effect<void, unknown> = Effect.uninterruptible(
+    Effect.suspend(() => {
+      const running = this.phase
+      if (running._tag !== "Running") return this.start()
+      const again = Effect.suspend(() => this.start(running.address.port))
+      const anywhere = Effect.catch(again, () => this.start())
+      return Effect.andThen(this.leave(running), this.config.bind.port === 0 ? anywhere : again)
+    })
+  )
+
+  /** Another configuration for the same bind; on failure the old one is in force. */
+  update(next: Spec): Effect.Effect<void, unknown> {
+    return Effect.uninterruptible(
+      Effect.suspend(() => {
+        const previous = this.spec
+        const running = this.phase
+        if (running._tag === "Running" && !next.config.disabled) return this.change(running, next)
+        this.spec = next
+        if (running._tag === "Running") return Effect.asVoid(this.stop)
+        const starts = !next.config.disabled && (this.wanted || (previous.config.disabled && this.home.started()))
+        if (!starts) return this.announceUpdate(previous)
+        return Effect.tapCause(this.start(), () => Effect.sync(() => void (this.spec = previous)))
+      })
+    )
+  }
+
+  private change(running: Running, next: Spec): Effect.Effect<void, unknown> {
+    return Effect.gen({ self: this }, function* () {
+      const previous = this.spec
+      const touches = changeOf(previous, next)?.touches
+      if (touches?.has("backend") === true) return yield* this.takeOver(running, next)
+      const { tls } = next.config.settings
+      if (touches?.has("certificates") === true && tls !== undefined) yield* running.backend.secure(tls)
+      this.spec = next
+      yield* this.announceUpdate(previous)
+      yield* this.followHandler
+    })
+  }
+
+  /** New connections are for a new backend from now on; the old one drains. */
+  private takeOver(running: Running, next: Spec): Effect.Effect<void, unknown> {
+    return Effect.gen({ self: this }, function* () {
+      const handler = yield* this.handlerOf(next)
+      const backend = yield* running.acceptor.backend(next.config.settings, handler)
+      yield* running.acceptor.use(backend)
+      const { drainTimeout } = this.config
+      this.spec = next
+      this.phase = { ...running, backend, handler }
+      yield* this.announce({ _tag: "Replaced", ...this.tags })
+      yield* this.retire(running.backend, drainTimeout)
+      yield* this.followHandler
+    })
+  }
+
+  /** Answers with what its key stands for now. Needs no lock: it never waits for a drain. */
+  readonly followHandler: Effect.Effect<void> = Effect.suspend(() => {
+    const running = this.phase
+    const handler = this.home.handler(this.config.handler)
+    if (running._tag !== "Running" || handler === undefined || running.handler === handler) return Effect.void
+    this.phase = { ...running, handler }
+    return Effect.uninterruptible(running.backend.handle(handler))
+  })
+
+  /** What its requests are answered with, wherever it goes. */
+  get handler(): Handler | undefined {
+    return this.phase._tag === "Running" ? this.phase.handler : this.home.handler(this.config.handler)
+  }
+
+  // --- parts
+
+  private get tags() {
+    return { name: this.name, bind: this.bind }
+  }
+
+  private announce(event: ServerEvent): Effect.Effect<void> {
+    return this.home.announce(event)
+  }
+
+  private announceUpdate(previous: Spec): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const change = changeOf(previous, this.spec)
+      return change === undefined
+        ? Effect.void
+        : this.announce({ _tag: "Updated", ...this.tags, fields: change.fields })
+    })
+  }
+
+  private fail(error: unknown): Effect.Effect<never, unknown> {
+    this.phase = { _tag: "Failed", error }
+    this.lastError = error
+    return Effect.andThen(this.announce({ _tag: "Failed", ...this.tags, error }), Effect.fail(error))
+  }
+
+  private get currentHandler(): Effect.Effect<Handler, Error> {
+    return this.handlerOf(this.spec)
+  }
+
+  private handlerOf(spec: Spec): Effect.Effect<Handler, Error> {
+    return Effect.suspend(() => {
+      const handler = this.home.handler(spec.config.handler)
+      return handler === undefined
+        ? Effect.fail(new Error(`there is no handler "${spec.config.handler}": give it with setHandler`))
+        : Effect.succeed(handler)
+    })
+  }
+
+  /** To the end of a backend that gets no more connections. */
+  private drain(backend: Backend, timeout: number): Effect.Effect<Exit.Exit<Drained>> {
+    return Effect.map(Effect.exit(backend.drain(timeout)), (drained) => {
+      this.ending.delete(backend)
+      this.past = Tally.plus(this.past, Tally.past(backend.counts()))
+      return drained
+    })
+  }
+
+  /** Drains beside whatever else happens. */
+  private retire(backend: Backend, timeout: number = this.config.drainTimeout): Effect.Effect<void> {
+    this.ending.add(backend)
+    const drain = Effect.flatMap(this.drain(backend, timeout), (drained) => {
+      if (Exit.isSuccess(drained)) return this.announce({ _tag: "Drained", ...this.tags, cut: drained.value })
+      const error = Cause.squash(drained.cause)
+      this.lastError = error
+      return this.announce({ _tag: "Failed", ...this.tags, error })
+    })
+    return Effect.map(this.home.background(drain), (fiber) => {
+      this.drains.add(fiber)
+      fiber.addObserver(() => void this.drains.delete(fiber))
+    })
+  }
+
+  /** Waits for what has been retired. */
+  private readonly drained: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.asVoid(Fiber.awaitAll(Array.from(this.drains)))
+  )
+
+  private count(): Counts {
+    let counts = this.past
+    for (const backend of this.ending) counts = Tally.plus(counts, backend.counts())
+    return this.phase._tag === "Running" ? Tally.plus(counts, this.phase.backend.counts()) : counts
+  }
+}
