@@ -14,7 +14,7 @@ import type { NodeBackend } from "./backend.ts"
 import type { Engine } from "./engine.ts"
 
 /** How long a client has to read what was sent last and to close its side, before the connection is destroyed. */
-const lingering = 1000
+const lingering = 500
 
 const linger = (socket: Socket): void => {
   const timer = setTimeout(() => socket.destroy(), lingering)
