@@ -1,3 +1,4 @@
+export * as ConfigFile from "./ConfigFile.ts"
 export * as FetchConnector from "./FetchConnector.ts"
 export * as NodeHttpConnector from "./NodeHttpConnector.ts"
 export * as SharedPolicies from "./SharedPolicies.ts"
