@@ -663,11 +663,193 @@ httpClient:
 
     /** A tree as YAML, in block form as people write it. */
     const yaml = (value: unknown, indent = ""): string =>
-      typeof value === "object" && value !== null && Object.keys(value).length > 0
+      typeof value === "object" && value !== null && !Array.isArray(value) && Object.keys(value).length > 0
         ? Object.entries(value)
             .map(([key, inner]) => `\n${indent}${JSON.stringify(key)}: ${yaml(inner, `${indent}  `)}`)
             .join("")
         : JSON.stringify(value)
+
+    describe("policies", () => {
+      const policies = ["retry", "hedge", "rateLimit", "circuitBreaker", "bulkhead", "observe"]
+      const given: PoolConfig.Options = {
+        retry: {
+          maxRetries: 7,
+          statuses: [500, 503],
+          initialDelay: 10,
+          multiplier: 3,
+          maxDelay: 5_000,
+          jitter: "decorrelated",
+          jitterFactor: 0.5,
+          maxRetryAfter: 9_000,
+          retryNonIdempotent: true,
+          budget: { ratio: 0.5, minPerSecond: 3, window: 20_000 }
+        },
+        hedge: { delay: 40, percentile: 0.9, minDelay: 5, minSamples: 20, maxRatio: 0.3 },
+        rateLimit: {
+          limit: 20,
+          interval: 2_000,
+          algorithm: "tokenBucket",
+          burst: 4,
+          maxWait: 3_000,
+          maxQueue: 6,
+          respectHeaders: false,
+          maxPause: 8_000
+        },
+        circuitBreaker: {
+          consecutiveFailures: 9,
+          failureRate: 0.4,
+          slowCallRate: 0.6,
+          slowCallDuration: 700,
+          windowDuration: 12_000,
+          minimumCalls: 11,
+          openFor: 4_000,
+          halfOpenMax: 2
+        },
+        bulkhead: { maxConcurrent: 3, maxWaiting: 4, maxWait: 500 },
+        observe: { metrics: false, spans: true }
+      }
+      const env = {
+        HTTP_CLIENT_RETRY_MAX_RETRIES: "7",
+        HTTP_CLIENT_RETRY_STATUSES: "500, 503",
+        HTTP_CLIENT_RETRY_INITIAL_DELAY: "10ms",
+        HTTP_CLIENT_RETRY_MULTIPLIER: "3",
+        HTTP_CLIENT_RETRY_MAX_DELAY: "5s",
+        HTTP_CLIENT_RETRY_JITTER: "decorrelated",
+        HTTP_CLIENT_RETRY_JITTER_FACTOR: "0.5",
+        HTTP_CLIENT_RETRY_MAX_RETRY_AFTER: "9 seconds",
+        HTTP_CLIENT_RETRY_RETRY_NON_IDEMPOTENT: "yes",
+        HTTP_CLIENT_RETRY_BUDGET_RATIO: "0.5",
+        HTTP_CLIENT_RETRY_BUDGET_MIN_PER_SECOND: "3",
+        HTTP_CLIENT_RETRY_BUDGET_WINDOW: "20s",
+        HTTP_CLIENT_HEDGE_DELAY: "40",
+        HTTP_CLIENT_HEDGE_PERCENTILE: "0.9",
+        HTTP_CLIENT_HEDGE_MIN_DELAY: "5ms",
+        HTTP_CLIENT_HEDGE_MIN_SAMPLES: "20",
+        HTTP_CLIENT_HEDGE_MAX_RATIO: "0.3",
+        HTTP_CLIENT_RATE_LIMIT_LIMIT: "20",
+        HTTP_CLIENT_RATE_LIMIT_INTERVAL: "2s",
+        HTTP_CLIENT_RATE_LIMIT_ALGORITHM: "tokenBucket",
+        HTTP_CLIENT_RATE_LIMIT_BURST: "4",
+        HTTP_CLIENT_RATE_LIMIT_MAX_WAIT: "3s",
+        HTTP_CLIENT_RATE_LIMIT_MAX_QUEUE: "6",
+        HTTP_CLIENT_RATE_LIMIT_RESPECT_HEADERS: "no",
+        HTTP_CLIENT_RATE_LIMIT_MAX_PAUSE: "8s",
+        HTTP_CLIENT_CIRCUIT_BREAKER_CONSECUTIVE_FAILURES: "9",
+        HTTP_CLIENT_CIRCUIT_BREAKER_FAILURE_RATE: "0.4",
+        HTTP_CLIENT_CIRCUIT_BREAKER_SLOW_CALL_RATE: "0.6",
+        HTTP_CLIENT_CIRCUIT_BREAKER_SLOW_CALL_DURATION: "700",
+        HTTP_CLIENT_CIRCUIT_BREAKER_WINDOW_DURATION: "12s",
+        HTTP_CLIENT_CIRCUIT_BREAKER_MINIMUM_CALLS: "11",
+        HTTP_CLIENT_CIRCUIT_BREAKER_OPEN_FOR: "4s",
+        HTTP_CLIENT_CIRCUIT_BREAKER_HALF_OPEN_MAX: "2",
+        HTTP_CLIENT_BULKHEAD_MAX_CONCURRENT: "3",
+        HTTP_CLIENT_BULKHEAD_MAX_WAITING: "4",
+        HTTP_CLIENT_BULKHEAD_MAX_WAIT: "500",
+        HTTP_CLIENT_OBSERVE_METRICS: "off",
+        HTTP_CLIENT_OBSERVE_SPANS: "true"
+      }
+
+      it("each option that is not code alone is in these tests", () => {
+        // A window has one length, so one of the two must be missing.
+        const known = new Set([...Object.keys(env), "HTTP_CLIENT_CIRCUIT_BREAKER_WINDOW_CALLS"])
+        const missing = rows
+          .filter(({ field, name }) => policies.includes(name.split(".")[0] ?? "") && field.unit !== "code")
+          .map(({ env: name }) => `HTTP_CLIENT_${name}`)
+          .filter((name) => !known.has(name) && !Object.keys(env).some((other) => other.startsWith(`${name}_`)))
+        assert.deepStrictEqual(missing, [])
+      })
+
+      it.effect("come from the environment, YAML and code to the same", () =>
+        Effect.gen(function* () {
+          const expected = yield* PoolConfig.resolve(given)
+          assert.deepStrictEqual(yield* PoolConfig.resolve(yield* fromEnv(env)), expected)
+          assert.deepStrictEqual(yield* PoolConfig.resolve(yield* fromYaml(yaml({ httpClient: given }))), expected)
+          const calls = { circuitBreaker: { failureRate: 0.5, windowCalls: 40 } }
+          assert.deepStrictEqual(
+            yield* PoolConfig.resolve(
+              yield* fromEnv({
+                HTTP_CLIENT_CIRCUIT_BREAKER_FAILURE_RATE: "0.5",
+                HTTP_CLIENT_CIRCUIT_BREAKER_WINDOW_CALLS: "40"
+              })
+            ),
+            yield* PoolConfig.resolve(calls)
+          )
+          assert.strictEqual(expected.host.circuitBreaker?.halfOpenMax, 2)
+          assert.strictEqual(expected.host.retry?.maxRetries, 7)
+          assert.strictEqual(expected.host.hedge?.minSamples, 20)
+          assert.strictEqual(expected.host.rateLimit?.burst, 4)
+          assert.strictEqual(expected.host.bulkhead?.maxWaiting, 4)
+        })
+      )
+
+      it.effect("are turned on and off by one word", () =>
+        Effect.gen(function* () {
+          for (const [name, key] of [
+            ["RETRY", "retry"],
+            ["HEDGE", "hedge"],
+            ["CIRCUIT_BREAKER", "circuitBreaker"]
+          ] as const) {
+            const on = yield* PoolConfig.resolve({ [key]: true })
+            assert.isDefined(on.host[key], key)
+            assert.deepStrictEqual(yield* PoolConfig.resolve(yield* fromEnv({ [`HTTP_CLIENT_${name}`]: "true" })), on)
+            assert.deepStrictEqual(yield* PoolConfig.resolve(yield* fromYaml(`httpClient: { ${key}: true }`)), on)
+          }
+          const off = yield* PoolConfig.resolve({ observe: false })
+          assert.deepStrictEqual(off.observe, { metrics: false, spans: false })
+          assert.deepStrictEqual(yield* PoolConfig.resolve(yield* fromEnv({ HTTP_CLIENT_OBSERVE: "off" })), off)
+          for (const name of ["RETRY", "HEDGE", "CIRCUIT_BREAKER", "RATE_LIMIT", "BULKHEAD"]) {
+            const read = yield* PoolConfig.resolve(yield* fromEnv({ [`HTTP_CLIENT_${name}`]: "false" }))
+            assert.deepInclude(read.host, noPolicies)
+          }
+        })
+      )
+
+      it.effect("of single hosts, too", () =>
+        Effect.gen(function* () {
+          const { observe: _, ...host } = given
+          const expected = yield* PoolConfig.resolve({ hosts: { "https://a.test": host } })
+          const tree = { "https://a.test": host }
+          const read = yield* fromEnv({ HTTP_CLIENT_HOSTS: JSON.stringify(tree) })
+          assert.deepStrictEqual(yield* PoolConfig.resolve(read), expected)
+          assert.deepStrictEqual(
+            yield* PoolConfig.resolve(yield* fromYaml(yaml({ httpClient: { hosts: tree } }))),
+            expected
+          )
+          assert.strictEqual(expected.hosts.get("https://a.test")?.retry?.maxRetries, 7)
+          assert.isUndefined(expected.host.retry)
+        })
+      )
+
+      it.effect("that are wrong are all reported at once, by the names they have there", () =>
+        Effect.gen(function* () {
+          const error = yield* Effect.flip(
+            fromEnv({
+              HTTP_CLIENT_RETRY_MAX_RETRIES: "-1",
+              HTTP_CLIENT_RETRY_BUDGET_RATIO: "much",
+              HTTP_CLIENT_HEDGE_PERCENTILE: "95",
+              HTTP_CLIENT_RATE_LIMIT_LIMIT: "0",
+              HTTP_CLIENT_CIRCUIT_BREAKER_OPEN_FOR: "soon",
+              HTTP_CLIENT_BULKHEAD_MAX_CONCURRENT: "x",
+              HTTP_CLIENT_OBSERVE_SPANS: "some",
+              HTTP_CLIENT_RETRY_WHILE: "x"
+            })
+          )
+          const names = Object.keys(problemsOf(error))
+          for (const name of [
+            "HTTP_CLIENT_RETRY_MAX_RETRIES",
+            "HTTP_CLIENT_RETRY_BUDGET_RATIO",
+            "HTTP_CLIENT_HEDGE_PERCENTILE",
+            "HTTP_CLIENT_RATE_LIMIT_LIMIT",
+            "HTTP_CLIENT_RATE_LIMIT_INTERVAL",
+            "HTTP_CLIENT_CIRCUIT_BREAKER_OPEN_FOR",
+            "HTTP_CLIENT_BULKHEAD_MAX_CONCURRENT",
+            "HTTP_CLIENT_OBSERVE_SPANS"
+          ]) {
+            assert.include(names, name)
+          }
+        })
+      )
+    })
 
     const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
     const millis = int(1, 1_000_000)

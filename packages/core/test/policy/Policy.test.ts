@@ -116,6 +116,72 @@ describe("standard", () => {
     })
   )
 
+  it.effect("auth is outside of limit and circuit: when it fails nothing is spent and nothing trips", () =>
+    Effect.gen(function* () {
+      let known = false
+      const { http, sent } = client(() => 200)
+      const token = Effect.suspend(() => (known ? Effect.succeed(Redacted.make("t")) : Effect.fail("no token today")))
+      const standard = yield* Policy.standard({
+        auth: yield* Auth.policy({ auth: yield* Auth.bearer(token), origins: ["http://a.test"] }),
+        rateLimit: { limit: 1, interval: "1 hour", maxWait: 0 },
+        circuitBreaker: { consecutiveFailures: 1 },
+        bulkhead: { maxConcurrent: 1 }
+      })
+      const guarded = standard(http)
+      for (let i = 0; i < 3; i++) {
+        assert.strictEqual((yield* Effect.flip(guarded.get("http://a.test/")))._tag, "AuthError")
+      }
+      known = true
+      assert.strictEqual((yield* guarded.get("http://a.test/")).status, 200)
+      assert.strictEqual(sent.length, 1)
+    })
+  )
+
+  it.effect(
+    "the bulkhead is inside the circuit, attemptTimeout inside the bulkhead, requestTimeout outside of all",
+    () =>
+      Effect.gen(function* () {
+        const http = HttpClient.make(() => Effect.never)
+        const standard = yield* Policy.standard({
+          requestTimeout: "10 seconds",
+          circuitBreaker: { consecutiveFailures: 2 },
+          bulkhead: { maxConcurrent: 1, maxWaiting: 1 },
+          attemptTimeout: "4 seconds"
+        })
+        const guarded = standard(http)
+        const get = Effect.match(guarded.get("http://a.test/"), {
+          onFailure: (error) => (error._tag === "TimeoutError" ? error.phase : error._tag),
+          onSuccess: () => "answered"
+        })
+        const [first, second] = [yield* start(get), yield* start(get)]
+        assert.strictEqual(yield* get, "PoolSaturated", "which does not trip the circuit")
+        yield* TestClock.adjust("4 seconds")
+        assert.strictEqual(yield* Fiber.join(first), "attempt")
+        assert.isUndefined(second.pollUnsafe(), "in the line of the bulkhead no attempt has begun")
+        yield* TestClock.adjust("4 seconds")
+        assert.strictEqual(yield* Fiber.join(second), "attempt")
+        assert.strictEqual(yield* get, "CircuitOpen")
+      })
+  )
+
+  it.effect("the hedge is inside the retry: two attempts at once are one round", () =>
+    Effect.gen(function* () {
+      const { http, sent } = client((_, n) => (n < 4 ? 503 : 200))
+      const slow = HttpClient.transformResponse(
+        http,
+        Effect.tap(() => Effect.sleep("2 seconds"))
+      )
+      const standard = yield* Policy.standard({
+        retry: { ...quick, maxRetries: 1 },
+        hedge: { delay: "1 second", maxRatio: 1 }
+      })
+      const fiber = yield* start(standard(slow).get("http://a.test/"))
+      yield* TestClock.adjust("10 seconds")
+      yield* Fiber.join(fiber)
+      assert.strictEqual(sent.length, 4)
+    })
+  )
+
   it.effect("fails with every invalid option at once", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(

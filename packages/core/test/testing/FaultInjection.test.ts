@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Stream } from "effect"
+import { Effect, Exit, Fiber, FileSystem, Layer, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Connector from "../../src/client/Connector.ts"
 import type { Options } from "../../src/client/PoolConfig.ts"
@@ -7,6 +7,7 @@ import * as Pool from "../../src/client/Pool.ts"
 import * as PoolError from "../../src/model/PoolError.ts"
 import * as FaultInjection from "../../src/testing/FaultInjection.ts"
 import * as MockPool from "../../src/testing/MockPool.ts"
+import * as Recording from "../../src/testing/Recording.ts"
 import { start, tagged, text, turn } from "../fixtures/pools.ts"
 import { Wire } from "../fixtures/wire.ts"
 
@@ -349,6 +350,77 @@ describe("FaultInjection", () => {
         wire.connections[0]!.hidden = new Error("reset")
         wire.at(0).answer("half")
         assert.isTrue(Exit.isFailure(yield* Fiber.join(fiber)))
+      })
+    )
+  })
+
+  describe("with a recording of a pool with policies", () => {
+    it.effect("what was recorded under faults has the attempts, and its replay the same calls", () =>
+      Effect.gen(function* () {
+        let file = ""
+        const disk = FileSystem.layerNoop({
+          readFileString: () => Effect.succeed(file),
+          writeFileString: (_path, data) =>
+            Effect.sync(() => {
+              file = data
+            })
+        })
+        const options: Options = {
+          baseUrl,
+          drainTimeout: 0,
+          ejection: false,
+          retry: { maxRetries: 9, initialDelay: "1 second", multiplier: 1, jitter: "none", budget: false },
+          rateLimit: { limit: 1_000, interval: "1 second" },
+          circuitBreaker: { consecutiveFailures: Infinity, failureRate: 1 },
+          hedge: false
+        }
+        const server = MockPool.layerConnector([MockPool.route("*", "/*", MockPool.text("answer"))])
+        const rough = FaultInjection.layer({ seed: 11, refuse: 0.3, status: { rate: 0.3, status: 503 } })
+        /** The answers of twenty calls, and how many attempts they took. */
+        const calls = <E, R>(connector: Layer.Layer<Connector.Connector, E, R>) =>
+          Effect.scoped(
+            Effect.gen(function* () {
+              const context = yield* Layer.build(connector)
+              const pool = yield* Effect.provideContext(Pool.make(options), context)
+              const answers: Array<string> = []
+              for (let i = 0; i < 20; i++) {
+                const fiber = yield* start(text(pool.client.get(`/${i}`)))
+                yield* TestClock.adjust("10 seconds")
+                answers.push(yield* Fiber.join(fiber))
+              }
+              const { requests, retries } = yield* pool.stats
+              return { answers, requests, retries }
+            })
+          )
+        const recorded = yield* calls(
+          Recording.record({ file: "x.json" }).pipe(Layer.provide([rough.pipe(Layer.provide(server)), disk]))
+        )
+        assert.deepStrictEqual([...new Set(recorded.answers)], ["answer"])
+        assert.isAbove(recorded.retries, 10)
+        const parsed: { readonly exchanges: ReadonlyArray<unknown> } = JSON.parse(file)
+        assert.strictEqual(parsed.exchanges.length, recorded.requests)
+        assert.deepStrictEqual(yield* calls(Recording.replay({ file: "x.json" }).pipe(Layer.provide(disk))), recorded)
+      })
+    )
+
+    it.effect("an outage opens the circuit, and its end closes it", () =>
+      Effect.gen(function* () {
+        const { faults, pool } = yield* faulty(
+          { refuse: 1 },
+          { ejection: false, circuitBreaker: { consecutiveFailures: 3, openFor: "10 seconds" } }
+        )
+        const tag = Effect.match(pool.client.get("/"), { onFailure: ({ _tag }) => _tag, onSuccess: () => "fine" })
+        assert.deepStrictEqual(yield* Effect.all([tag, tag, tag, tag]), [
+          "ConnectError",
+          "ConnectError",
+          "ConnectError",
+          "CircuitOpen"
+        ])
+        yield* faults.configure({})
+        assert.strictEqual(yield* tag, "CircuitOpen")
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(yield* tag, "fine")
+        assert.strictEqual(yield* tag, "fine")
       })
     )
   })

@@ -594,6 +594,48 @@ describe("MockPool", () => {
         })
     )
 
+    it.effect("rate limit, and what the server says of it", () =>
+      Effect.gen(function* () {
+        const { pool, sent } = yield* MockPool.make({ baseUrl, rateLimit: { limit: 2, interval: "1 second" } }, [
+          MockPool.get("/", MockPool.sequence(ok, MockPool.status(429, { "retry-after": "20" }), ok))
+        ])
+        for (let i = 0; i < 2; i++) yield* pool.client.get("/")
+        const fiber = yield* start(pool.client.get("/"))
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(fiber)
+        assert.deepStrictEqual(
+          (yield* sent).map(({ at }) => at),
+          [0, 0, 20_000]
+        )
+      })
+    )
+
+    it.effect("hedge, bulkhead, auth and time limits", () =>
+      Effect.gen(function* () {
+        const { pool, sent } = yield* MockPool.make(
+          {
+            baseUrl,
+            hedge: { delay: "1 second", maxRatio: 1 },
+            bulkhead: { maxConcurrent: 2 },
+            attemptTimeout: "5 seconds",
+            auth: (request) => HttpClientRequest.setHeader(request, "authorization", "mine")
+          },
+          [
+            MockPool.get(
+              { path: "/", headers: { authorization: "mine" } },
+              MockPool.sequence(Effect.never, Effect.never)
+            )
+          ]
+        )
+        const fiber = yield* start(Effect.flip(pool.client.get("/")))
+        yield* TestClock.adjust("1 second")
+        assert.lengthOf(yield* sent, 2)
+        assert.strictEqual((yield* Effect.flip(pool.client.get("/")))._tag, "PoolSaturated")
+        yield* TestClock.adjust("5 seconds")
+        assert.strictEqual((yield* Fiber.join(fiber))._tag, "TimeoutError")
+      })
+    )
+
     it.effect("an unexpected request is not retried, and does not trip a circuit", () =>
       Effect.gen(function* () {
         const mock = yield* MockPool.make({ baseUrl, retry: true, circuitBreaker: { consecutiveFailures: 1 } }, [
