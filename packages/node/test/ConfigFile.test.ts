@@ -145,8 +145,8 @@ httpServers:
         assert.strictEqual(found.tls?.cert, cert)
         const own = found.servers[1]?.tls
         assert.strictEqual(own?.cert, cert)
-        assert.strictEqual(own.ca, cert)
-        assert.strictEqual(own.key === undefined ? "" : Redacted.value(own.key), key)
+        assert.strictEqual(own?.ca, cert)
+        assert.strictEqual(own?.key === undefined ? "" : Redacted.value(own.key), key)
         assert.notInclude(JSON.stringify(found), "PRIVATE KEY")
       })
     )
@@ -162,7 +162,7 @@ httpServers:
       ["s.json", "null", "is empty"],
       ["s.json", '{ "key": S3CRET }', "is not valid JSON"],
       ["s.json", '{ "key": "S3CRET" ', "is not valid JSON"]
-    ])("refuses %s with %o", ([name, text, message]) =>
+    ] as const)("refuses %s with %o", ([name, text, message]) =>
       Effect.gen(function* () {
         const error = yield* Effect.flip(reading(name, text))
         assert.strictEqual(error.problems.length, 1)
