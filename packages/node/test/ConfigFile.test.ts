@@ -7,6 +7,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as Fs from "node:fs"
+import { appendFile, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import * as ConfigFile from "../src/ConfigFile.ts"
@@ -334,12 +335,15 @@ httpServers:
       Effect.gen(function* () {
         const file = Path.join(yield* directory, "servers.yaml")
         Fs.writeFileSync(file, list(":1"))
-        const { next } = yield* watching(file, { debounce: "200 millis" })
-        const binds = Array.from({ length: 20 }, (_, n) => `:${1000 + n}`)
-        Fs.writeFileSync(file, "httpServers:\n")
-        for (const bind of binds) {
-          Fs.appendFileSync(file, `  - bind: "${bind}"\n`)
-          yield* Effect.yieldNow
+        const { next } = yield* watching(file, { debounce: "500 millis" })
+        // Written without a pause for longer than the file must stay the same.
+        const end = performance.now() + 600
+        const binds: Array<string> = []
+        yield* Effect.promise(() => writeFile(file, "httpServers:\n"))
+        while (performance.now() < end) {
+          const bind = `127.0.0.1:${1024 + binds.length}`
+          yield* Effect.promise(() => appendFile(file, `  - { bind: "${bind}" }\n`))
+          if (binds.push(bind) === 60_000) break
         }
         assert.deepStrictEqual(bindsOf(yield* next), binds)
       })
