@@ -305,7 +305,6 @@ export class Call implements Expiring<Hedging>, Member<Call> {
   ended(ended: Try, exit: Settled, outcome: Outcome): void {
     const { retry } = this.policies
     const final = retry === undefined || retry.isFinal(ended, outcome)
-    if (this.resume === undefined) return
     const rival = ended === this.first ? this.second : this.first
     if (rival !== undefined) {
       if (outcome._tag !== "Response" || !final) {
@@ -323,6 +322,7 @@ export class Call implements Expiring<Hedging>, Member<Call> {
     if (outcome._tag === "Response") this.policies.hedge?.observe(this.owner.timers.now() - this.roundAt, this.request)
     this.disarmHedge()
     const rejected = this.isRejected(ended, outcome)
+    // Whatever was asked may have interrupted it.
     if (this.resume === undefined) return
     if (this.thrown !== undefined) {
       ended.exchange?.discard()

@@ -216,20 +216,25 @@ describe("call, hazards", () => {
       Effect.gen(function* () {
         const caller: Caller = { fiber: undefined }
         const wire = script(silence)
-        const pool = yield* onWire(wire, {
+        const scope = yield* Scope.make()
+        const options = {
           maxHosts: 1,
+          drainTimeout: "1 hour",
           circuitBreaker: {
             isFailure: () => {
               interruptNow(caller)
               return false
             }
           }
-        })
+        } as const
+        const pool = yield* Scope.provide(onWire(wire, options), scope)
         caller.fiber = yield* start(pool.client.get("/"))
         wire.at(0).head(200).data("x")
         yield* turn
         assert.isTrue(wire.at(0).aborted)
         yield* nothingIsLeft(pool, wire)
+        const closing = yield* start(Scope.close(scope, Exit.void))
+        assert.isDefined(closing.pollUnsafe(), "closing waits for what has ended")
       })
     )
   })
@@ -376,6 +381,7 @@ describe("call, hazards", () => {
         yield* TestClock.adjust("4 seconds")
         const error = tagged(yield* Fiber.join(fiber), "TimeoutError")
         assert.include(error.message, "10000 ms")
+        assert.isDefined(error.address, "the exchange knows where it was")
       })
     )
 
@@ -496,6 +502,47 @@ describe("call, hazards", () => {
       })
     )
   })
+
+  for (const code of [503, 401]) {
+    it.effect(
+      `an answer of ${code} that comes while the pool is being cut is the caller's: nothing is sent after it`,
+      () =>
+        Effect.gen(function* () {
+          const wire = script(silence)
+          const scope = yield* Scope.make()
+          const auth: Auth.Auth = {
+            authorize: (request) => HttpClientRequest.setHeader(request, "authorization", "Own x"),
+            rejected: () => true
+          }
+          const pool = yield* Scope.provide(onWire(wire, { retry: quick, auth }), scope)
+          yield* start(Effect.exit(pool.client.get("/a")))
+          const fiber = yield* start(Effect.exit(pool.client.get("/b")))
+          const first = wire.at(0)
+          first.abort = () => void wire.at(1).reply("", code)
+          yield* Scope.close(scope, Exit.void)
+          yield* turn
+          yield* TestClock.adjust("1 minute")
+          assert.strictEqual(wire.sent.length, 2)
+          const exit = yield* Fiber.join(fiber)
+          assert.strictEqual(Exit.isSuccess(exit) ? exit.value.status : exit.cause, code)
+        })
+    )
+  }
+
+  it.effect("a 401 whose body does not end is given up for the attempt with other credentials", () =>
+    Effect.gen(function* () {
+      const wire = script(open(401), status(200))
+      const pool = yield* onWire(wire, {
+        size: 1,
+        auth: {
+          authorize: (request) => HttpClientRequest.setHeader(request, "authorization", "Own x"),
+          rejected: () => true
+        }
+      })
+      assert.strictEqual((yield* pool.client.get("/")).status, 200)
+      assert.isTrue(wire.at(0).aborted)
+    })
+  )
 
   it.effect("no hedge waits behind its own first attempt", () =>
     Effect.gen(function* () {
