@@ -49,10 +49,13 @@ const scrape = PrometheusMetrics.format({ metricNameMapper: ClientMetrics.promet
 type Get = (pool: Pool) => Effect.Effect<unknown, PoolError>
 
 const lanes: ReadonlyArray<readonly [name: string, get: Get]> = [
-  ["the client itself", (pool) => pool.client.get("/users")],
-  ["a client that was transformed", (pool) => HttpClient.followRedirects(pool.client, 1).get("/users")],
-  ["Effect's client", (pool) => Effect.orDie(pool.httpClient.get("/users"))],
-  ["a stream", (pool) => Stream.runDrain(pool.stream(HttpClientRequest.get("/users")))]
+  ["the client itself", (pool) => pool.client.get("/users?token=s3cr3t&page=2")],
+  [
+    "a client that was transformed",
+    (pool) => HttpClient.followRedirects(pool.client, 1).get("/users?token=s3cr3t&page=2")
+  ],
+  ["Effect's client", (pool) => Effect.orDie(pool.httpClient.get("/users?token=s3cr3t&page=2"))],
+  ["a stream", (pool) => Stream.runDrain(pool.stream(HttpClientRequest.get("/users?token=s3cr3t&page=2")))]
 ]
 
 describe("spans of a pool", () => {
@@ -149,6 +152,7 @@ describe("spans of a pool", () => {
         const recorder = new Recorder()
         yield* get(pool).pipe(Effect.withSpan("caller"), Effect.provideService(Tracer.Tracer, recorder))
         assert.strictEqual(recorder.spans.length, 2)
+        assert.include(String(recorder.spans[1]?.attributes.get("url.full")), "page=2")
         for (const span of recorder.spans) assert.notInclude(inspect([...span.attributes]), "s3cr3t")
       }
     })

@@ -15,7 +15,7 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as UrlParams from "effect/http/UrlParams"
 import * as Option from "effect/Option"
-import { fromHttpClientError, type PoolError, toHttpClientError } from "../../model/PoolError.ts"
+import { fromHttpClientError, type PoolError, secretNames, toHttpClientError } from "../../model/PoolError.ts"
 import * as ClientSpan from "../../observe/ClientSpan.ts"
 import { run as withMiddleware } from "../../policy/internal/onion.ts"
 import * as BaseUrl from "./baseUrl.ts"
@@ -124,9 +124,9 @@ const transformable = (state: PoolState, slot: number): Run => {
   return withMiddleware(middleware, (request) =>
     Effect.withFiber((fiber) => {
       const run = Effect.mapError(transport.execute(request), (error) => unfold(error, request))
-      // This lane's spans are Effect's own.
+      // This lane's spans are Effect's own; they must hide as much as the pool's.
       return ClientSpan.isOn(fiber, observe.spans, request)
-        ? run
+        ? Effect.updateService(run, UrlParams.CurrentRedactedNames, (known) => [...known, secretNames])
         : Effect.provideService(run, HttpClient.TracerDisabledWhen, () => true)
     })
   )
