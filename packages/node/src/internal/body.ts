@@ -76,7 +76,8 @@ const encoded = (body: HttpBody, services: Context.Context<never>): Encoded | Re
     case "FormData":
       return plain(undiciForm(body.formData))
     case "Stream":
-      return upload(body.stream, services, body.contentType, body.contentLength)
+      // An Effect stream cannot be of no type; one of an empty type, as that of a proxied request, is.
+      return upload(body.stream, services, body.contentType === "" ? undefined : body.contentType, body.contentLength)
     case "Raw":
       return raw(body.body, services, body.contentType, body.contentLength)
   }

@@ -56,6 +56,9 @@ const isPlain = (path: string): boolean => {
   return true
 }
 
+/** Goes as it is. The URL standard would encode its apostrophes, which RFC 3986 (2.2) takes for another query. */
+const plainQuery = /^[\x21\x24-\x3b\x3d\x3f-\x7e]*$/
+
 const unresolved = (reason: string): Unresolved => ({ origin: undefined, path: undefined, reason })
 
 export const resolve = (base: Base | undefined, request: HttpClientRequest): Resolved | Unresolved => {
@@ -77,7 +80,11 @@ const resolveAbsolute = (url: string, request: HttpClientRequest): Resolved | Un
   if (parsed.username !== "" || parsed.password !== "") {
     return unresolved("its URL holds credentials; send them in an `authorization` header")
   }
-  return { origin: parsed.origin, path: withQuery(parsed.pathname, parsed.search.slice(1), request) }
+  const query = split(split(url, "#")[0], "?")[1]
+  return {
+    origin: parsed.origin,
+    path: withQuery(parsed.pathname, plainQuery.test(query) ? query : parsed.search.slice(1), request)
+  }
 }
 
 const resolveRelative = (base: Base, url: string, request: HttpClientRequest): Resolved | Unresolved => {
@@ -95,7 +102,8 @@ const resolveRelative = (base: Base, url: string, request: HttpClientRequest): R
   const joined = join(base.path, segments.join("/") + (slashAtEnd ? "/" : ""))
   // The standard's percent-encoding; without the marks at the end it would drop a space there, and `.. ` would climb.
   const encoded = new URL(`${base.origin}${joined}?${query}#`)
-  return { origin: base.origin, path: withQuery(encoded.pathname, merge(base.query, encoded.search.slice(1)), request) }
+  const encodedQuery = plainQuery.test(query) ? query : encoded.search.slice(1)
+  return { origin: base.origin, path: withQuery(encoded.pathname, merge(base.query, encodedQuery), request) }
 }
 
 const split = (text: string, mark: string): readonly [string, string] => {

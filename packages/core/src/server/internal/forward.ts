@@ -1,0 +1,249 @@
+/**
+ * One request on its way through a proxy.
+ *
+ * ```
+ * client ──► refuse what is ambiguous ──► headers, path ──► hook ──► a target's pool ──► upstream
+ *        ◄── body, as fast as it is taken ◄── headers ◄── hook ◄──┘
+ * ```
+ *
+ * Nothing is kept of a body but what the pool and the server buffer. When the request's scope ends, its place in the pool
+ * is given back: by the end of the body, or by an abort.
+ */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import type * as Cookies from "effect/http/Cookies"
+import * as Headers from "effect/http/Headers"
+import * as HttpBody from "effect/http/HttpBody"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import { HttpServerRequest } from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as UrlParams from "effect/http/UrlParams"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { rawHeadersOf } from "../../model/internal/rawHeaders.ts"
+import { find, type PoolError } from "../../model/PoolError.ts"
+import * as Discard from "../../policy/internal/discard.ts"
+import { type Balancer, neverSent, type Target } from "./balance.ts"
+import * as ProxyHeaders from "./proxyHeaders.ts"
+import type { Resolved } from "./proxyOptions.ts"
+import { isPrepared, prepare, type Prepared, tooLarge } from "./proxyRequest.ts"
+import { late, ofError, problem } from "./proxyProblem.ts"
+
+type Answer = HttpServerResponse.HttpServerResponse
+type Handled = Effect.Effect<Answer, unknown, HttpServerRequest | Scope.Scope>
+
+class TooLarge extends Data.TaggedError("TooLarge") {}
+
+/** The proxy's own time limit has passed. */
+class Late extends Data.TaggedError("Late") {}
+
+// ------------------------------------------------------------------ the way up
+
+/** The body of a request, which can be read once. */
+class Upload {
+  readonly body: HttpBody.HttpBody
+  started = false
+  /** Why it could not be read to its end. */
+  failure: unknown = undefined
+
+  constructor(request: HttpServerRequest, { framing, headers }: Prepared, limit: number) {
+    if (framing._tag !== "Length" && framing._tag !== "Chunked") {
+      this.body = HttpBody.empty
+      return
+    }
+    const stream = Stream.suspend(() => {
+      this.started = true
+      // A length is kept by whoever parses; it was looked at before.
+      return framing._tag === "Length" || limit === Infinity ? request.stream : limited(request.stream, limit)
+    })
+    this.body = HttpBody.stream(
+      Stream.mapError(stream, (failure) => {
+        this.failure = failure
+        return failure
+      }),
+      headers["content-type"] ?? "",
+      framing._tag === "Length" ? framing.length : undefined
+    )
+  }
+}
+
+const limited = <E>(stream: Stream.Stream<Uint8Array, E>, limit: number): Stream.Stream<Uint8Array, E | TooLarge> => {
+  let size = 0
+  return Stream.mapEffect(stream, (chunk) => {
+    size += chunk.length
+    return size > limit ? Effect.fail(new TooLarge()) : Effect.succeed(chunk)
+  })
+}
+
+// ------------------------------------------------------------------ both
+
+const noteError = (settings: Resolved, error: PoolError): Effect.Effect<void> => {
+  if (settings.onError !== undefined) return settings.onError(error)
+  const expected = error._tag === "PoolSaturated" || error._tag === "CircuitOpen" || error._tag === "RateLimitExceeded"
+  return expected ? Effect.logDebug(error.message) : Effect.logWarning(error.message)
+}
+
+/** The answer that a failure holds: a pool may take some statuses for errors. */
+const responseIn = (error: PoolError): HttpClientResponse | undefined => {
+  if (error._tag === "RetryExhausted") return responseIn(error.last)
+  return error._tag === "ResponseError" ? error.response : undefined
+}
+
+class Forwarding {
+  readonly #balancer: Balancer
+  readonly #settings: Resolved
+  readonly #prepared: Prepared
+  readonly #upload: Upload
+  #target: Target | undefined = undefined
+  #response: HttpClientResponse | undefined = undefined
+  #started = false
+
+  constructor(balancer: Balancer, settings: Resolved, request: HttpServerRequest, prepared: Prepared) {
+    this.#balancer = balancer
+    this.#settings = settings
+    this.#prepared = prepared
+    this.#upload = new Upload(request, prepared, settings.maxBodySize)
+  }
+
+  get run(): Handled {
+    return Effect.flatMap(
+      Effect.addFinalizer(() => this.#end),
+      () => Effect.flatMap(this.#balancer.choose, (target) => this.#send(target, true))
+    )
+  }
+
+  /** Nobody is there any more, or all is sent. */
+  get #end(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#leave()
+      const response = this.#response
+      return response === undefined || this.#started ? Effect.void : Discard.abort(response)
+    })
+  }
+
+  #leave(): void {
+    if (this.#target !== undefined) this.#target.pending--
+    this.#target = undefined
+  }
+
+  #send(target: Target, mayTryAnother: boolean): Handled {
+    const { headers, method, target: path } = this.#prepared
+    const request = HttpClientRequest.makeWith(
+      method,
+      target.urlOf(path.path, path.query),
+      UrlParams.empty,
+      Option.none(),
+      headers,
+      this.#upload.body
+    )
+    this.#leave()
+    target.pending++
+    target.requests++
+    this.#target = target
+    const execute = this.#inTime(target.pool.client.execute(request))
+    // Between the response and its being known here there is no moment at which it could be lost.
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.matchEffect(restore(execute), {
+        onSuccess: (response) => {
+          this.#balancer.reached(target)
+          return restore(this.#answer(response))
+        },
+        onFailure: (error) => restore(error._tag === "Late" ? this.#late : this.#failed(target, error, mayTryAnother))
+      })
+    )
+  }
+
+  #inTime(execute: Effect.Effect<HttpClientResponse, PoolError>): Effect.Effect<HttpClientResponse, PoolError | Late> {
+    const { timeout } = this.#settings
+    if (timeout === Infinity) return execute
+    return Effect.timeoutOrElse(execute, { duration: timeout, orElse: () => Effect.fail(new Late()) })
+  }
+
+  get #late(): Handled {
+    const { method } = this.#prepared
+    const { timeout } = this.#settings
+    return Effect.as(
+      Effect.logWarning(`No answer to a ${method} within the proxy's \`timeout\` of ${timeout} ms`),
+      late()
+    )
+  }
+
+  #failed(target: Target, error: PoolError, mayTryAnother: boolean): Handled {
+    this.#balancer.failed(target, error)
+    const response = responseIn(error)
+    if (response !== undefined) return this.#answer(response)
+    const { failure, started } = this.#upload
+    if (failure instanceof TooLarge) return Effect.succeed(tooLarge())
+    if (failure !== undefined) return Effect.succeed(problem(400, "The body of the request cannot be read."))
+    const given = Effect.as(noteError(this.#settings, error), ofError(error))
+    // A body that was begun cannot be had again.
+    if (!mayTryAnother || started || !neverSent(error, this.#prepared.method)) return given
+    return Effect.flatMap(this.#balancer.other(target), (other) =>
+      other === undefined ? given : this.#send(other, false)
+    )
+  }
+
+  /** Of what is given to the server from here on, only the body can still fail: then the connection is cut. */
+  #answer(response: HttpClientResponse): Handled {
+    this.#response = response
+    const { status } = response
+    if (status > 599) return Effect.succeed(problem(502, "The service gave an answer that cannot be passed on."))
+    const raw = rawHeadersOf(response)
+    const headers = ProxyHeaders.ofResponse(raw)
+    const cookies = ProxyHeaders.cookiesOf(raw)
+    const length = ProxyHeaders.lengthOf(raw)
+    const { responseHeaders: hook } = this.#settings
+    if (hook === undefined) return Effect.succeed(this.#withBody(response, headers, cookies, length))
+    return Effect.map(hook(headers), (changed) =>
+      this.#withBody(response, ProxyHeaders.withoutFraming(changed), cookies, length)
+    )
+  }
+
+  #withBody(
+    response: HttpClientResponse,
+    headers: Headers.Headers,
+    cookies: Cookies.Cookies,
+    length: number | undefined
+  ): Answer {
+    const { status } = response
+    const isHead = this.#prepared.method === "HEAD"
+    if (isHead || status === 204 || status === 205 || status === 304) {
+      // What a GET would have got, which only these two may say.
+      const says = length !== undefined && (isHead || status === 304)
+      return HttpServerResponse.empty({
+        status,
+        headers: says ? Headers.set(headers, "content-length", String(length)) : headers,
+        cookies
+      })
+    }
+    const type = headers["content-type"]
+    const body = HttpBody.stream(this.#download(response), type ?? "", length)
+    const answer = HttpServerResponse.setBody(HttpServerResponse.empty({ status, headers, cookies }), body)
+    return type === undefined ? HttpServerResponse.removeHeader(answer, "content-type") : answer
+  }
+
+  #download(response: HttpClientResponse): HttpClientResponse["stream"] {
+    return Stream.suspend(() => {
+      this.#started = true
+      return Stream.tapError(response.stream, (error) => {
+        const poolError = find(error)
+        return poolError === undefined ? Effect.logWarning(error.message) : noteError(this.#settings, poolError)
+      })
+    })
+  }
+}
+
+/** Sends a request on, and its answer back. */
+export const forward = (balancer: Balancer, settings: Resolved): Handled =>
+  Effect.flatMap(HttpServerRequest, (request) => {
+    const prepared = prepare(request, settings)
+    if (!isPrepared(prepared)) return Effect.succeed(prepared)
+    const { requestHeaders: hook } = settings
+    if (hook === undefined) return new Forwarding(balancer, settings, request, prepared).run
+    return Effect.flatMap(hook(prepared.headers), (changed) => {
+      const headers = ProxyHeaders.withoutFraming(changed)
+      return new Forwarding(balancer, settings, request, { ...prepared, headers }).run
+    })
+  })
