@@ -149,16 +149,17 @@ export class PoolCore implements Home {
 
   // --- coming and going
 
-  /** Puts a server in, started where the pool is; where it cannot start it is not put in. */
-  add(spec: Spec, replace: boolean): Effect.Effect<ServerUnit, ServerPoolError> {
+  /** Puts a server in, started where the pool is, unless told otherwise; where it cannot start it is not put in. */
+  add(spec: Spec, replace: boolean, starts?: boolean): Effect.Effect<ServerUnit, ServerPoolError> {
     return Effect.suspend((): Effect.Effect<ServerUnit, ServerPoolError> => {
       const unit = new ServerUnit(spec, this)
+      const again = () => this.add(spec, replace, starts)
       const existing = this.registry.get(spec.key)
-      if (existing === undefined) return this.enter(unit, () => this.add(spec, replace))
-      if (existing.membership === "leaving") return this.afterwards(existing, () => this.add(spec, replace))
+      if (existing === undefined) return this.enter(unit, again, starts)
+      if (existing.membership === "leaving") return this.afterwards(existing, again)
       if (replace) return this.replaceBy(existing, spec)
       if (spec.config.bind.port !== 0) return Effect.fail(duplicate(unit))
-      return this.add({ ...spec, key: this.registry.keyOf(spec.config) }, replace)
+      return this.add({ ...spec, key: this.registry.keyOf(spec.config) }, replace, starts)
     })
   }
 
@@ -181,14 +182,15 @@ export class PoolCore implements Home {
    */
   private enter(
     unit: ServerUnit,
-    again: () => Effect.Effect<ServerUnit, ServerPoolError>
+    again: () => Effect.Effect<ServerUnit, ServerPoolError>,
+    start: boolean | undefined
   ): Effect.Effect<ServerUnit, ServerPoolError> {
     const entry = Effect.uninterruptibleMask((restore): Effect.Effect<ServerUnit | undefined, ServerPoolError> => {
       if (this.registry.get(unit.spec.key) !== undefined) return Effect.succeed(undefined)
       const refusal = this.refusal(unit)
       if (refusal !== undefined) return Effect.fail(poolError("Add", unit, refusal))
       this.registry.add(unit)
-      const starts = this.isStarted && !unit.config.disabled
+      const starts = (start ?? this.isStarted) && !unit.config.disabled
       return Effect.andThen(this.announceOf(unit, "Added"), starts ? restore(unit.start()) : Effect.void).pipe(
         Effect.mapError((cause) => poolError("Add", unit, cause)),
         Effect.onError(() => this.leave(unit, "gone")),

@@ -36,9 +36,8 @@ const named = (spec: Spec) => ({ name: spec.config.name, bind: spec.config.bind.
 const removal = (core: PoolCore, unit: ServerUnit): Effect.Effect<Undo, unknown> =>
   Effect.suspend(() => {
     const { spec, wanted } = unit
-    const again = Effect.flatMap(core.add(spec, false), (added) =>
-      wanted && !core.started() ? core.start([added]) : Effect.void
-    )
+    // It is there again also where it cannot be started: the next start tries it.
+    const again = Effect.flatMap(core.add(spec, false, false), (added) => (wanted ? core.start([added]) : Effect.void))
     return Effect.as(core.remove(unit, "vacate"), { server: unit, run: again })
   })
 

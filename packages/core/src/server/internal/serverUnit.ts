@@ -211,10 +211,9 @@ export class ServerUnit implements Server {
       const closed = yield* this.stopAccepting(running)
       const drained = yield* this.drain(running.backend, this.config.drainTimeout)
       yield* this.drained
-      const cause = Exit.isFailure(closed) ? closed.cause : Exit.isFailure(drained) ? drained.cause : undefined
-      if (cause !== undefined) return yield* this.fail(Cause.squash(cause))
+      if (Exit.isFailure(closed) || Exit.isFailure(drained)) return yield* this.fail(together([closed, drained]))
       this.phase = stopped
-      const cut = Exit.isSuccess(drained) ? drained.value : Tally.nothingCut
+      const cut = drained.value
       yield* this.announce({ _tag: "Stopped", ...this.tags, uptime, cut })
       return { ...this.tags, uptime, cut }
     })
@@ -398,4 +397,11 @@ export class ServerUnit implements Server {
     for (const backend of this.ending) counts = Tally.plus(counts, backend.counts())
     return this.phase._tag === "Running" ? Tally.plus(counts, this.phase.backend.counts()) : counts
   }
+}
+
+/** Of several steps, why they failed. */
+const together = (exits: ReadonlyArray<Exit.Exit<unknown>>): unknown => {
+  const errors = exits.filter((exit) => Exit.isFailure(exit)).map(({ cause }) => Cause.squash(cause))
+  if (errors.length === 1) return errors[0]
+  return new AggregateError(errors, errors.map((error) => (error instanceof Error ? error.message : error)).join("; "))
 }

@@ -1,5 +1,5 @@
 /** Counters of a server, over all the backends that it has had. */
-import type { Counts, Drained } from "../Listener.ts"
+import type { Counts } from "../Listener.ts"
 
 export const zero: Counts = { connections: 0, active: 0, accepted: 0, requests: 0, failures: 0, refused: 0 }
 
@@ -14,5 +14,3 @@ export const plus = (a: Counts, b: Counts): Counts => ({
 
 /** What stays of a backend that has ended. */
 export const past = (counts: Counts): Counts => ({ ...counts, connections: 0, active: 0 })
-
-export const nothingCut: Drained = { connections: 0, requests: 0 }
