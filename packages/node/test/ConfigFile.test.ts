@@ -196,6 +196,11 @@ httpServers:
       Effect.gen(function* () {
         const error = yield* Effect.flip(reading("s.yaml", "other: 1\n"))
         assert.deepStrictEqual(Object.keys(problemsOf(error)), ["httpServers"])
+        const inside = yield* Effect.flip(reading("s.yaml", "a: 1\nhttp_server: {}\n", { path: ["a", "b"] }))
+        assert.deepStrictEqual(Object.keys(problemsOf(inside)), ["a.b.httpServers"])
+        const near = problemsOf(yield* Effect.flip(reading("s.yaml", "http_server: {}\nHttpServers: []\n")))
+        assert.deepStrictEqual(Object.keys(near).sort(), ["HttpServers", "httpServers", "http_server"])
+        assert.strictEqual(near["http_server"], 'is not read; did you mean "httpServer"?')
       })
     )
   })

@@ -455,6 +455,18 @@ describe("ServerConfig", () => {
       })
     )
 
+    it.effect("authorities are compared one by one", () =>
+      Effect.gen(function* () {
+        const of = (authorities: ReadonlyArray<string>) =>
+          ServerConfig.resolve({ bind: ":1", tls: { ...tls, ca: authorities } })
+        const before = yield* of([ca, cert])
+        assert.isUndefined(ServerConfig.compare(before, yield* of([ca, cert])))
+        for (const other of [[ca], [ca, pem("TRUSTED CERTIFICATE")]]) {
+          assert.deepStrictEqual(ServerConfig.compare(before, yield* of(other))?.fields, ["tls.ca"])
+        }
+      })
+    )
+
     it.effect("every part of a monitor counts", () =>
       Effect.gen(function* () {
         const base = { path: "/", interval: 1_000, timeout: 500, rise: 1, fall: 1 }
@@ -689,6 +701,13 @@ httpServers:
           yield* paths("httpServers: [{ bind: ':1', monitor: nope }]", { HTTP_SERVERS_0_MONITOR_PATH: "/" }),
           ["HTTP_SERVERS_0_MONITOR_PATH", "httpServers[0].monitor"]
         )
+        assert.deepStrictEqual(
+          yield* paths("httpServers: [8080]", { HTTP_SERVERS_0_BIND: ":1", HTTP_SERVERS_0_NAME: "\u0007" }),
+          ["HTTP_SERVERS_0_NAME"]
+        )
+        // A number, with nothing that is an option below it.
+        assert.deepStrictEqual(yield* paths("", { HTTP_SERVERS_0_ODD: "1" }), ["HTTP_SERVERS_0_ODD"])
+        assert.deepStrictEqual(yield* paths("", { HTTP_SERVERS_0: "1" }), ["httpServers"])
       })
     )
 

@@ -44,8 +44,7 @@ const understand = (content: string, json: boolean): Result.Result<object, strin
   const parsed = Result.try({
     try: (): unknown => (json ? JSON.parse(content) : Yaml.parse(content)),
     catch: (cause) => {
-      const why = cause instanceof Error ? cause.message : ""
-      const where = json ? /\(?(line \d+ column \d+)\)?/.exec(why)?.[1] : why
+      const where = json ? /line \d+ column \d+/.exec(String(cause))?.[0] : String(cause).replace(/^SyntaxError: /, "")
       return `is not valid ${json ? "JSON" : "YAML"}${where === undefined ? "" : `: ${where}`}`
     }
   })

@@ -58,10 +58,7 @@ const compile = (regex: string | RegExp): Result.Result<(text: string) => boolea
         typeof regex === "string" ? new RegExp(regex) : new RegExp(regex.source, regex.flags.replace(/[gy]/g, ""))
       return (text) => found.test(text)
     },
-    catch: (cause) => {
-      const why = cause instanceof Error ? cause.message : String(cause)
-      return new ServerPoolError({ reason: "ParamEmpty", servers: [], detail: `regex: ${why}` })
-    }
+    catch: (cause) => new ServerPoolError({ reason: "ParamEmpty", servers: [], detail: `regex: ${String(cause)}` })
   })
 }
 
