@@ -27,17 +27,17 @@ const onion = <E, E1, R>({ error, request, response }: Middleware<E>, inside: St
     response === undefined && error === undefined
       ? inside
       : (request, call) =>
-          Effect.matchEffect(inside(request, call), {
-            onSuccess: (answer) =>
-              response === undefined
-                ? Effect.succeed(answer)
-                : Effect.onError(
-                    Effect.suspend(() => response(answer, request, call)),
-                    () => abort(answer)
-                  ),
-            onFailure: (failure): Effect.Effect<HttpClientResponse, E | E1> =>
-              error === undefined ? Effect.fail(failure) : error(failure, request, call)
-          })
+          // Between the response and who looks after it nothing may come.
+          Effect.uninterruptibleMask((restore) =>
+            Effect.matchEffect(restore(inside(request, call)), {
+              onSuccess: (answer) =>
+                response === undefined
+                  ? Effect.succeed(answer)
+                  : Effect.onError(restore(Effect.suspend(() => response(answer, request, call))), () => abort(answer)),
+              onFailure: (failure): Effect.Effect<HttpClientResponse, E | E1> =>
+                error === undefined ? Effect.fail(failure) : restore(error(failure, request, call))
+            })
+          )
   return request === undefined
     ? sent
     : (original, call) => Effect.flatMap(request(original, call), (changed) => sent(changed, call))
