@@ -1,8 +1,9 @@
 /** What the design says of policies, through the options of a pool: each sentence where a user meets it. */
-import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Fiber, Option, Redacted, Schedule, Stream } from "effect"
+import { assert, describe, it, vi } from "@effect/vitest"
+import { Duration, Effect, Fiber, Option, Redacted, Schedule, Schema, Stream } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
 import { TestClock } from "effect/testing"
+import { getEventListeners } from "node:events"
 import type { Pool } from "../../src/client/Pool.ts"
 import type { HostConfig, Options } from "../../src/client/PoolConfig.ts"
 import type { PoolEvent } from "../../src/client/PoolEvent.ts"
@@ -141,6 +142,64 @@ describe("retry, in a pool", () => {
         }
       }
     })
+  )
+
+  it.effect("onRetry is told the attempt, its cause and the delay, by which a schedule or a server may rule", () =>
+    Effect.gen(function* () {
+      const told: Array<readonly [number, string, number]> = []
+      const wire = script(status(503, { "retry-after": "4" }), refuse, status(200))
+      const pool = yield* onWire(wire, {
+        retry: {
+          ...quick,
+          onRetry: ({ attempt, cause, delay }) => {
+            const what = cause._tag === "Response" ? String(cause.response.status) : cause._tag
+            told.push([attempt, what, Duration.toMillis(delay)])
+          }
+        }
+      })
+      const fiber = yield* start(pool.client.get("/"))
+      yield* TestClock.adjust("5 seconds")
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual(told, [
+        [1, "503", 4_000],
+        [2, "Failure", 1_000]
+      ])
+    })
+  )
+
+  /** What one attempt may meet, and whether it is worth another. */
+  const meets = {
+    good: [status(200), false],
+    missing: [status(404), false],
+    busy: [status(429), true],
+    down: [status(503), true],
+    refused: [refuse, true],
+    lost: [(sent: Sent) => void sent.write().lose(), true],
+    silent: [silence, true]
+  } as const
+  const kinds = Schema.Literals(["good", "missing", "busy", "down", "refused", "lost", "silent"])
+
+  it.effect.prop(
+    "law: attempts are as many as are needed, and never more than maxRetries + 1, whatever mix occurs",
+    { met: Schema.Array(kinds), maxRetries: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 5 })) },
+    ({ maxRetries, met }) =>
+      Effect.gen(function* () {
+        const all = [...met, "good" as const]
+        const wire = new Wire((sent) => meets[all[Math.min(wire.sent.length, all.length) - 1] ?? "good"][0](sent))
+        const pool = yield* onWire(wire, {
+          ejection: false,
+          attemptTimeout: "1 second",
+          requestTimeout: "1 hour",
+          retry: { ...quick, maxRetries, retryNonIdempotent: true, budget: false }
+        })
+        const fiber = yield* start(Effect.exit(pool.client.post("/")))
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(fiber)
+        const needed = all.findIndex((kind) => !meets[kind][1]) + 1
+        assert.strictEqual(wire.sent.length, Math.min(needed, maxRetries + 1))
+        assert.deepInclude(yield* pool.stats, { requests: wire.sent.length, active: 0, waiting: 0 })
+      }).pipe(Effect.scoped),
+    { arbitrary: { runs: 100 } }
   )
 
   it.effect("the budget of a host: when it is spent the first failure is returned at once, of no other host", () =>
@@ -736,3 +795,68 @@ describe("auth, in a pool", () => {
 })
 
 const secret = Redacted.make("s3cr3t")
+
+describe("bulkhead, in a pool", () => {
+  it.effect("at most n in flight and m waiting, first come first served; interrupted waiters leave no hole", () =>
+    Effect.gen(function* () {
+      const wire = script(silence)
+      const pool = yield* onWire(wire, { size: 8, bulkhead: { maxConcurrent: 2, maxWaiting: 3 } })
+      const running = yield* start(Effect.exit(pool.client.get("/1")))
+      yield* start(Effect.exit(pool.client.get("/2")))
+      yield* start(Effect.exit(pool.client.get("/3")))
+      const gone = yield* start(Effect.exit(pool.client.get("/gone")))
+      yield* start(Effect.exit(pool.client.get("/4")))
+      const error = tagged(yield* Effect.flip(pool.client.get("/5")), "PoolSaturated")
+      assert.deepInclude(error, { reason: "bulkhead", limit: 2, waiting: 3 })
+      yield* Fiber.interrupt(gone)
+      yield* start(Effect.exit(pool.client.get("/6")))
+      assert.deepStrictEqual(wire.paths, ["/1", "/2"])
+      wire.at(0).reply()
+      yield* Fiber.interrupt(running)
+      wire.at(1).reply()
+      yield* turn
+      assert.deepStrictEqual(wire.paths, ["/1", "/2", "/3", "/4"])
+    })
+  )
+
+  it.effect("no listener on an AbortSignal outlives its request, however it ends", ({ signal: ofTest }) =>
+    Effect.gen(function* () {
+      const add = yield* Effect.acquireRelease(
+        Effect.sync(() => vi.spyOn(AbortSignal.prototype, "addEventListener")),
+        (spy) => Effect.sync(() => spy.mockRestore())
+      )
+      const wire = new Wire((sent) => {
+        if (sent.path === "/hang") sent.write()
+        else if (sent.path === "/refuse") sent.refuse()
+        else if (sent.path === "/cut") sent.write().head(200, { "content-length": "9" }).data("x").lose()
+        else sent.answer("ok", 200)
+      })
+      const pool = yield* onWire(wire, {
+        size: 1,
+        ejection: false,
+        retry: { ...quick, maxRetries: 1 },
+        bulkhead: { maxConcurrent: 1, maxWaiting: 1 }
+      })
+      for (const client of [HttpClient.withScope(pool.client), HttpClient.followRedirects(pool.client, 1)]) {
+        for (const path of ["/ok", "/refuse", "/cut", "/ok"]) {
+          const fiber = yield* start(Effect.scoped(Effect.exit(Effect.flatMap(client.get(path), (_) => _.text))))
+          yield* TestClock.adjust("2 seconds")
+          yield* Fiber.join(fiber)
+        }
+        const running = yield* start(Effect.scoped(client.get("/hang")))
+        const waiting = yield* start(Effect.scoped(client.get("/ok")))
+        yield* Effect.scoped(Effect.exit(client.get("/ok")))
+        yield* Fiber.interrupt(waiting)
+        yield* Fiber.interrupt(running)
+      }
+      const signals = add.mock.contexts.flatMap((signal: unknown) =>
+        signal instanceof AbortSignal && signal !== ofTest ? [signal] : []
+      )
+      assert.isAbove(signals.length, 3)
+      assert.deepStrictEqual(
+        signals.map((signal) => getEventListeners(signal, "abort").length),
+        signals.map(() => 0)
+      )
+    })
+  )
+})

@@ -3,6 +3,7 @@ import { Effect, Fiber, Redacted } from "effect"
 import { HttpClient, type HttpClientRequest, HttpClientResponse } from "effect/http"
 import { TestClock } from "effect/testing"
 import * as Auth from "../../src/policy/Auth.ts"
+import * as CircuitBreaker from "../../src/policy/CircuitBreaker.ts"
 import * as Middleware from "../../src/policy/Middleware.ts"
 import * as Policy from "../../src/policy/Policy.ts"
 import { start, tagged } from "../fixtures/pools.ts"
@@ -198,6 +199,27 @@ describe("standard", () => {
         "rateLimit.limit",
         "retry.maxRetries"
       ])
+    })
+  )
+})
+
+describe("perHost", () => {
+  it.effect("keeps at most `max`: the one unused for longest goes, and begins anew", () =>
+    Effect.gen(function* () {
+      let made = 0
+      const { http } = client(() => 500)
+      const breaker = Effect.tap(CircuitBreaker.make({ consecutiveFailures: 1 }), () => Effect.sync(() => made++))
+      const guarded = Policy.perHost(breaker, 2)(http)
+      const fate = (host: string) =>
+        Effect.match(guarded.get(`http://${host}.test/`), {
+          onFailure: (error) => error._tag,
+          onSuccess: ({ status }) => status
+        })
+      assert.deepStrictEqual([yield* fate("a"), yield* fate("b"), yield* fate("a")], [500, 500, "CircuitOpen"])
+      assert.strictEqual(yield* fate("c"), 500, "b makes room, not a, which was used since")
+      assert.strictEqual(yield* fate("a"), "CircuitOpen")
+      assert.strictEqual(yield* fate("b"), 500)
+      assert.strictEqual(made, 4)
     })
   )
 })
