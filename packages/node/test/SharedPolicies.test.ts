@@ -17,6 +17,8 @@ import { promisify } from "node:util"
 import { createClient } from "redis"
 import { SharedPolicies, UndiciConnector } from "../src/index.ts"
 import { connect } from "../src/internal/redisConnection.ts"
+import * as HostileServer from "./fixtures/HostileServer.ts"
+import { poolOn } from "./fixtures/pool.ts"
 import { isInstalled, type RedisServer, server } from "./fixtures/redis.ts"
 
 /** What one process has: a connection of its own. The timeout is for machines that are busy with other tests. */
@@ -257,6 +259,49 @@ describe.skipIf(!isInstalled)("SharedPolicies: redis-server is needed, see .ci/r
         const own = yield* limitIn(policies, { limit: 1, interval: "1 hour", maxWait: 0 }, "after")
         const other = yield* limitIn(yield* process_(redis), { limit: 1, interval: "1 hour", maxWait: 0 }, "after")
         assert.deepStrictEqual([yield* passes(own), yield* passes(other)], [true, false], "it is shared again")
+      }).pipe(logged)
+    })
+
+    it.live("a pool in mid-traffic goes on by its local policies, or fails typed, and comes back", () => {
+      const { lines, logged } = collect()
+      return Effect.gen(function* () {
+        const redis = yield* server()
+        const upstream = yield* HostileServer.make((request) => request.answer("ok"))
+        const pool = Effect.fnUntraced(function* (options: SharedPolicies.RedisOptions) {
+          return yield* poolOn(upstream, {
+            name: "billing",
+            retry: true,
+            rateLimit: { limit: 1_000_000, interval: "1 second" },
+            circuitBreaker: true
+          }).pipe(
+            Effect.provideService(
+              Core.SharedPolicies,
+              yield* process_(redis, { retryInterval: "50 millis", timeout: "1 second", ...options })
+            )
+          )
+        })
+        const fate = (one: Pool.Pool) =>
+          Effect.match(one.client.get("/"), {
+            onFailure: (error) =>
+              error._tag === "RateLimitExceeded" || error._tag === "CircuitOpen" ? error.reason : error._tag,
+            onSuccess: ({ status }) => status
+          })
+        const [local, strict] = [yield* pool({}), yield* pool({ onUnavailable: "fail" })]
+        assert.deepStrictEqual([yield* fate(local), yield* fate(strict)], [200, 200])
+        yield* Effect.promise(() => redis.kill())
+        const [time, fates] = yield* Effect.timed(
+          Effect.all(
+            Array.from({ length: 20 }, () => fate(local)),
+            { concurrency: 4 }
+          )
+        )
+        assert.deepStrictEqual([...new Set(fates)], [200])
+        assert.isBelow(Duration.toMillis(time), 3_000)
+        assert.strictEqual(yield* fate(strict), "storeUnavailable")
+        yield* Effect.promise(() => redis.start())
+        yield* until(Effect.map(fate(strict), (one) => one === 200))
+        assert.strictEqual(yield* fate(local), 200)
+        assert.isAtLeast(gone(lines), 1)
       }).pipe(logged)
     })
 
