@@ -193,7 +193,8 @@ export class PoolCore implements Home {
       const starts = (start ?? this.isStarted) && !unit.config.disabled
       return Effect.andThen(this.announceOf(unit, "Added"), starts ? restore(unit.start()) : Effect.void).pipe(
         Effect.mapError((cause) => poolError("Add", unit, cause)),
-        Effect.onError(() => this.leave(unit, "gone")),
+        // Who asked may have been interrupted just after it had started.
+        Effect.onError(() => Effect.andThen(Effect.ignore(unit.vacate, { log: "Warn" }), this.leave(unit, "gone"))),
         Effect.as(unit)
       )
     })
@@ -229,6 +230,8 @@ export class PoolCore implements Home {
       how === "stop" ? unit.stop : Effect.as(unit.vacate, undefined)
     return this.toEnd(
       Effect.suspend(() => {
+        // It may have been taken since it was looked up, and then it is somebody else's.
+        if (!this.has(unit)) return Effect.succeed(undefined)
         unit.membership = "leaving"
         unit.stopsAsked++
         const out = this.locked(unit, Effect.ensuring(stop, this.leave(unit, "gone")))

@@ -43,8 +43,8 @@ const removal = (core: PoolCore, unit: ServerUnit): Effect.Effect<Undo, unknown>
 
 const update = (core: PoolCore, { next, unit }: Changed): Effect.Effect<Undo, unknown> =>
   Effect.suspend(() => {
-    const previous = unit.spec
-    const undo = { server: unit, run: core.locked(unit, unit.update(previous)) }
+    const { spec, wanted } = unit
+    const undo = { server: unit, run: core.locked(unit, unit.putBack(spec, wanted)) }
     return Effect.as(core.locked(unit, unit.update(next)), undo)
   })
 

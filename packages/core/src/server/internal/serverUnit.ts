@@ -267,20 +267,37 @@ export class ServerUnit implements Server {
     })
   )
 
-  /** Another configuration for the same bind; on failure the old one is in force. */
+  /** Another configuration for the same bind; on failure all is as it was. */
   update(next: Spec): Effect.Effect<void, unknown> {
     return Effect.uninterruptible(
       Effect.suspend(() => {
-        const previous = this.spec
-        const running = this.phase
-        if (running._tag === "Running" && !next.config.disabled) return this.change(running, next)
-        this.spec = next
-        if (running._tag === "Running") return Effect.asVoid(this.stop)
-        const starts = !next.config.disabled && (this.wanted || (previous.config.disabled && this.home.started()))
-        if (!starts) return this.announceUpdate(previous)
-        return Effect.tapCause(this.start(), () => Effect.sync(() => void (this.spec = previous)))
+        const { phase, spec, wanted } = this
+        const starts = wanted || (spec.config.disabled && this.home.started())
+        return Effect.tapCause(this.become(next, starts), () =>
+          Effect.sync(() => {
+            // One that ran, and could not be stopped in order, is not what it was; what else fails leaves it as it runs.
+            if (phase._tag === "Running") return
+            this.spec = spec
+            this.phase = phase
+            this.wanted = wanted
+          })
+        )
       })
     )
+  }
+
+  /** Back to the configuration that was in force; also where it cannot be started with it any more. */
+  putBack(previous: Spec, wanted: boolean): Effect.Effect<void, unknown> {
+    return Effect.uninterruptible(Effect.suspend(() => this.become(previous, wanted)))
+  }
+
+  private become(next: Spec, starts: boolean): Effect.Effect<void, unknown> {
+    const previous = this.spec
+    const running = this.phase
+    if (running._tag === "Running" && !next.config.disabled) return this.change(running, next)
+    this.spec = next
+    if (running._tag === "Running") return Effect.asVoid(this.stop)
+    return starts && !next.config.disabled ? this.start() : this.announceUpdate(previous)
   }
 
   private change(running: Running, next: Spec): Effect.Effect<void, unknown> {
