@@ -1,69 +1,28 @@
 /**
  * The figure of the design: replacing what stands behind an accepting socket, under load, loses nothing.
  *
- * Callers POST and never retry; half of them keep their connection, half make a new one for each request. Node's agent is
- * as hard a judge as there is: it sends the next request in the tick in which the last answer ended.
+ * Node's agent is as hard a judge as there is: it sends the next request in the tick in which the last answer ended.
  */
 import { assert, describe, it } from "@effect/vitest"
 import type { Backend } from "@millrace/core/server/Listener"
 import { Effect } from "effect"
-import * as Http from "node:http"
-import * as Https from "node:https"
+import { type Report, startCallers } from "./fixtures/callers.ts"
 import { selfSigned } from "./fixtures/certificate.ts"
 import { echoAs, eventually, plain, replace, serving, tlsOf } from "./fixtures/listener.ts"
 
 const callersOfEachKind = 64
 
-interface Load {
-  answered: number
-  /** Answers that were not the echo of what was sent. */
-  wrong: number
-  readonly failures: Array<unknown>
-  /** Connections that were made by the callers who keep theirs. */
-  connections: number
-}
-
-const post = (options: Https.RequestOptions, secure: boolean, body: string, load: Load) =>
-  new Promise<string>((resolve, reject) => {
-    const headers = { "content-length": body.length }
-    const request = (secure ? Https : Http).request({ ...options, headers, method: "POST" }, (response) => {
-      let text = ""
-      response.on("data", (data: Buffer) => (text += data.toString()))
-      response.on("end", () => resolve(text))
-      response.on("error", reject)
-    })
-    request.on("socket", () => {
-      if (options.agent !== false && !request.reusedSocket) load.connections++
-    })
-    request.on("error", reject)
-    request.end(body)
-  })
-
 /** Calls until its scope closes. */
 const calling = (port: number, ca: string | undefined) =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const load: Load = { answered: 0, connections: 0, failures: [], wrong: 0 }
-      let running = true
-      const callers = Array.from({ length: 2 * callersOfEachKind }, async (_, index) => {
-        const kind = { keepAlive: true, maxSockets: 1 }
-        const agent = index % 2 === 1 ? false : ca === undefined ? new Http.Agent(kind) : new Https.Agent(kind)
-        const options = { agent, ca, host: "127.0.0.1", port, servername: "localhost" }
-        while (running) {
-          const body = `${index}-${load.answered}`
-          try {
-            const answer = await post(options, ca !== undefined, body, load)
-            load.answered++
-            if (!answer.endsWith(`:${body}.`)) load.wrong++
-          } catch (error) {
-            load.failures.push(error)
-          }
-        }
-        if (agent !== false) agent.destroy()
-      })
+      const worker = startCallers({ ca, callers: 2 * callersOfEachKind, port })
+      const load: Report = { answered: 0, connections: 0, failures: [], wrong: 0 }
+      worker.on("message", (report: Report) => Object.assign(load, report))
+      const exited = new Promise((resolve) => worker.once("exit", resolve))
       const stop = Effect.promise(() => {
-        running = false
-        return Promise.all(callers)
+        worker.postMessage("stop")
+        return exited
       })
       return { load, stop }
     }),
@@ -114,7 +73,6 @@ const churn = (secure: boolean) =>
     assert.isBelow(longest, 500)
     // Callers that keep their connection do keep it between two replacements.
     assert.isAtMost(load.connections, callersOfEachKind * 42)
-    return { ...load, longest }
   })
 
 describe("100 handler swaps and 40 server replacements under 128 callers who never retry", () => {
@@ -125,20 +83,4 @@ describe("100 handler swaps and 40 server replacements under 128 callers who nev
   )
 
   it.live("HTTPS, with 40 renewed certificates: the same", () => churn(true), 60_000)
-
-  it.live("a stop under load ends within 100 ms, with 64 idle connections as well", () =>
-    Effect.gen(function* () {
-      const { acceptor, backend, port } = yield* serving(echoAs("last"))
-      const { load, stop } = yield* calling(port, undefined)
-      yield* eventually(() => load.answered > 500)
-      assert.deepStrictEqual(load.failures, [])
-      yield* acceptor.close
-      const start = performance.now()
-      const stopping = yield* Effect.forkScoped(stop, { startImmediately: true })
-      assert.deepStrictEqual(yield* backend.drain(10_000), { connections: 0, requests: 0 })
-      const millis = performance.now() - start
-      assert.isDefined(stopping)
-      assert.isBelow(millis, 100)
-    })
-  )
 })

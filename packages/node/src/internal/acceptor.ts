@@ -21,22 +21,13 @@ import { makeBackend, NodeBackend, type Surroundings } from "./backend.ts"
 const textOf = ({ host, port }: Address): string =>
   Net.isIPv6(host ?? "") ? `[${host}]:${port}` : `${host ?? ""}:${port}`
 
-const advice = (error: NodeJS.ErrnoException): string => {
-  switch (error.code) {
-    case "EADDRINUSE":
-      return "something else listens there: stop it, or choose another port (0 lets the system choose)"
-    case "EACCES":
-      return "this process may not: ports below 1024 need a privilege on most systems"
-    case "EADDRNOTAVAIL":
-      return "no interface of this machine has this address"
-    case "EAFNOSUPPORT":
-      return "this machine has no such addresses (IPv6 may be off)"
-    case "ENOTFOUND":
-    case "EAI_AGAIN":
-      return "the name cannot be resolved"
-    default:
-      return error.message
-  }
+const advice: Record<string, string> = {
+  EADDRINUSE: "something else listens there: stop it, or choose another port (0 lets the system choose)",
+  EACCES: "this process may not: ports below 1024 need a privilege on most systems",
+  EADDRNOTAVAIL: "no interface of this machine has this address",
+  EAFNOSUPPORT: "this machine has no such addresses (IPv6 may be off)",
+  ENOTFOUND: "the name cannot be resolved",
+  EAI_AGAIN: "the name cannot be resolved at the moment"
 }
 
 const noop = (): void => {}
@@ -58,8 +49,10 @@ export const open = (address: Address): Effect.Effect<Acceptor, ListenError, Sco
       (opened) => opened.destroy
     )
     yield* Effect.callback<void, ListenError>((resume) => {
-      const failed = (cause: NodeJS.ErrnoException) =>
-        resume(Effect.fail(new ListenError({ reason: "bind", address: textOf(address), advice: advice(cause), cause })))
+      const failed = (cause: NodeJS.ErrnoException) => {
+        const text = advice[cause.code ?? ""] ?? cause.message
+        resume(Effect.fail(new ListenError({ reason: "bind", address: acceptor.text, advice: text, cause })))
+      }
       server.once("error", failed)
       server.listen({ host: address.host, port: address.port }, () => {
         server.off("error", failed)

@@ -51,17 +51,6 @@ export interface Surroundings {
   readonly ended: (backend: NodeBackend) => void
 }
 
-/**
- * A request under way.
- *
- * @internal
- */
-export interface Exchange {
-  readonly request: IncomingMessage
-  readonly response: ServerResponse
-  readonly connection: Connection
-}
-
 interface Answers {
   readonly request: (request: IncomingMessage, response: ServerResponse) => void
   readonly upgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
@@ -108,9 +97,8 @@ export class NodeBackend implements Backend {
   #answers: Answers
   #engine: Engine
   readonly #connections = new Set<Connection>()
-  readonly #running = new Set<Exchange>()
   readonly #writeTimeout: WriteTimeout
-  #upgraded = 0
+  #active = 0
   #accepted = 0
   #requests = 0
   #failures = 0
@@ -135,7 +123,7 @@ export class NodeBackend implements Backend {
     this.#answersOf = answersOf
     this.#answers = answers
     this.#engine = new Engine(settings)
-    this.#writeTimeout = new WriteTimeout(settings.writeTimeout, this.#running)
+    this.#writeTimeout = new WriteTimeout(settings.writeTimeout, this.#connections)
   }
 
   get serving(): boolean {
@@ -172,7 +160,7 @@ export class NodeBackend implements Backend {
 
   readonly counts = (): Counts => ({
     connections: this.#connections.size,
-    active: this.#running.size + this.#upgraded,
+    active: this.#active,
     accepted: this.#accepted,
     requests: this.#requests,
     failures: this.#failures,
@@ -212,26 +200,24 @@ export class NodeBackend implements Backend {
 
   // What connections call.
 
-  begin(connection: Connection, request: IncomingMessage, response: ServerResponse): Exchange {
-    const exchange = { connection, request, response }
+  begin(response: ServerResponse): void {
     this.#requests++
-    this.#running.add(exchange)
+    this.#active++
     if (!this.#settings.keepAlive || this.#state !== "serving") response.shouldKeepAlive = false
-    return exchange
   }
 
   answer(request: IncomingMessage, response: ServerResponse): void {
     this.#answers.request(request, response)
   }
 
-  end(exchange: Exchange): void {
-    this.#running.delete(exchange)
-    if (exchange.response.headersSent && exchange.response.statusCode >= 500) this.#failures++
+  end(response: ServerResponse): void {
+    this.#active--
+    if (response.headersSent && response.statusCode >= 500) this.#failures++
   }
 
   beginUpgrade(): void {
     this.#requests++
-    this.#upgraded++
+    this.#active++
   }
 
   answerUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -239,7 +225,7 @@ export class NodeBackend implements Backend {
   }
 
   endUpgrade(): void {
-    this.#upgraded--
+    this.#active--
   }
 
   /** No request of `connection` is under way any more. */
@@ -252,8 +238,10 @@ export class NodeBackend implements Backend {
   #leave(): void {
     if (this.#state !== "serving") return
     this.#state = "draining"
-    for (const { response } of this.#running) if (!response.headersSent) response.shouldKeepAlive = false
-    for (const connection of this.#connections) this.#release(connection)
+    for (const connection of this.#connections) {
+      for (const response of connection.responses) if (!response.headersSent) response.shouldKeepAlive = false
+      this.#release(connection)
+    }
     // A whole turn of the event loop reads what clients had sent by now.
     setImmediate(() =>
       setImmediate(() => {

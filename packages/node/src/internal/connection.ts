@@ -38,8 +38,9 @@ export class Connection {
   readonly raw: Socket
   readonly engine: Engine
   owner: NodeBackend
-  /** Requests that are not answered completely. */
-  active = 0
+  /** Of requests under way, in their order. */
+  readonly responses: Array<ServerResponse> = []
+  #upgraded = false
   /** What speaks HTTP: the one above `raw` when there is TLS and the handshake is done. */
   #socket: Socket
   #readWhenIdle = 0
@@ -51,6 +52,11 @@ export class Connection {
     this.engine = engine
     this.owner = owner
     this.#socket = raw
+  }
+
+  /** Requests that are not answered completely. */
+  get active(): number {
+    return this.responses.length + (this.#upgraded ? 1 : 0)
   }
 
   get idle(): boolean {
@@ -79,12 +85,12 @@ export class Connection {
 
   request(request: IncomingMessage, response: ServerResponse): void {
     const { owner } = this
-    this.active++
-    const exchange = owner.begin(this, request, response)
+    this.responses.push(response)
+    owner.begin(response)
     if (this.#last) response.shouldKeepAlive = false
     response.on("close", () => {
-      this.active--
-      owner.end(exchange)
+      this.responses.splice(this.responses.indexOf(response), 1)
+      owner.end(response)
       // What is left of a body that nobody read still comes.
       if (request.complete) this.#settle()
       else request.once("close", () => this.#settle())
@@ -94,10 +100,10 @@ export class Connection {
 
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const { owner, raw } = this
-    this.active++
+    this.#upgraded = true
     owner.beginUpgrade()
     raw.once("close", () => {
-      this.active--
+      this.#upgraded = false
       owner.endUpgrade()
     })
     // Node's timeouts know this connection no more.

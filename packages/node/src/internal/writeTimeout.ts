@@ -5,19 +5,20 @@
  *
  * @since 0.1.0
  */
-import type { Exchange } from "./backend.ts"
+import type { ServerResponse } from "node:http"
+import type { Connection } from "./connection.ts"
 
 /** @internal */
 export class WriteTimeout {
   readonly #timeout: number
-  readonly #running: ReadonlySet<Exchange>
-  /** When the request of an exchange was seen to be complete. */
-  readonly #since = new WeakMap<Exchange, number>()
+  readonly #connections: Iterable<Connection>
+  /** When the request of a response was seen to be complete. */
+  readonly #since = new WeakMap<ServerResponse, number>()
   readonly #timer: NodeJS.Timeout | undefined
 
-  constructor(timeout: number, running: ReadonlySet<Exchange>) {
+  constructor(timeout: number, connections: Iterable<Connection>) {
     this.#timeout = timeout
-    this.#running = running
+    this.#connections = connections
     if (timeout !== Infinity) {
       this.#timer = setInterval(() => this.#check(), Math.min(Math.max(timeout / 10, 5), 1000)).unref()
     }
@@ -29,11 +30,13 @@ export class WriteTimeout {
 
   #check(): void {
     const now = performance.now()
-    for (const exchange of this.#running) {
-      if (!exchange.request.complete) continue
-      const since = this.#since.get(exchange)
-      if (since === undefined) this.#since.set(exchange, now)
-      else if (now - since >= this.#timeout) exchange.connection.raw.destroy()
+    for (const { raw, responses } of this.#connections) {
+      for (const response of responses) {
+        if (!response.req.complete) continue
+        const since = this.#since.get(response)
+        if (since === undefined) this.#since.set(response, now)
+        else if (now - since >= this.#timeout) raw.destroy()
+      }
     }
   }
 }
