@@ -7,6 +7,7 @@ import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 import * as EventStream from "../../src/client/EventStream.ts"
 import type { Pool } from "../../src/client/Pool.ts"
+import type { ConfigError } from "../../src/client/PoolConfig.ts"
 import type { PoolError } from "../../src/model/PoolError.ts"
 import * as ClientMetrics from "../../src/observe/ClientMetrics.ts"
 import * as Auth from "../../src/policy/Auth.ts"
@@ -154,6 +155,51 @@ describe("spans of a pool", () => {
         assert.strictEqual(recorder.spans.length, 2)
         assert.include(String(recorder.spans[1]?.attributes.get("url.full")), "page=2")
         for (const span of recorder.spans) assert.notInclude(inspect([...span.attributes]), "s3cr3t")
+      }
+    })
+  )
+})
+
+describe("errors of a pool", () => {
+  const credentials: ReadonlyArray<readonly [name: string, auth: Effect.Effect<Auth.Auth, ConfigError>]> = [
+    ["bearer", Auth.bearer(Redacted.make("s3cr3t"))],
+    ["basic", Auth.basic({ username: "s3cr3t", password: Redacted.make("s3cr3t") })],
+    ["an API key in the query", Auth.apiKey({ name: "k", value: Redacted.make("s3cr3t"), in: "query" })],
+    ["an API key in a header", Auth.apiKey({ name: "x-corp", value: Redacted.make("s3cr3t"), in: "header" })]
+  ]
+  it.effect.each([...credentials])("show no credentials, however they are printed: %s", ([, auth]) =>
+    Effect.gen(function* () {
+      const wire = new Wire((sent) => {
+        if (sent.path.startsWith("/cut")) sent.write().head(200, { "content-length": "9" }).data("x").lose()
+        else if (sent.path.startsWith("/refuse")) sent.refuse()
+        else if (sent.path.startsWith("/hang")) sent.write()
+        else sent.answer("no JSON", sent.path.startsWith("/bad") ? 500 : 200)
+      })
+      const pool = yield* onWire(wire, {
+        auth: yield* auth,
+        headers: { cookie: "s3cr3t" },
+        failOnStatus: true,
+        attemptTimeout: "1 second",
+        circuitBreaker: { consecutiveFailures: 50 }
+      })
+      const timedOut = yield* start(Effect.flip(pool.client.get("/hang?token=s3cr3t")))
+      yield* TestClock.adjust("1 second")
+      const fine = yield* pool.client.get("/")
+      const shown: ReadonlyArray<unknown> = [
+        fine,
+        yield* Fiber.join(timedOut),
+        yield* Effect.flip(pool.client.get("/refuse?token=s3cr3t")),
+        yield* Effect.flip(pool.client.get("/bad?token=s3cr3t")),
+        yield* Effect.flip(pool.httpClient.get("/bad?token=s3cr3t")),
+        yield* Effect.flip(Effect.flatMap(pool.client.get("/cut?token=s3cr3t"), (_) => _.text)),
+        yield* Effect.flip(fine.json),
+        pool
+      ]
+      for (const value of shown) {
+        for (const text of [inspect(value, { depth: 20 }), JSON.stringify(value), String(value)]) {
+          assert.notInclude(text, "s3cr3t")
+          assert.notInclude(text, btoa("s3cr3t:s3cr3t"))
+        }
       }
     })
   )
