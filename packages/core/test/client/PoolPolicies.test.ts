@@ -349,6 +349,21 @@ describe("rate limit, in a pool", () => {
     })
   )
 
+  it.effect("an attempt that a later policy keeps back gives its token back: refused, or interrupted there", () =>
+    Effect.gen(function* () {
+      const pool = yield* onWire(script(silence), {
+        rateLimit: { limit: 10, interval: "1 hour" },
+        bulkhead: { maxConcurrent: 1, maxWaiting: 1 }
+      })
+      yield* start(Effect.exit(pool.client.get("/")))
+      const waiting = yield* start(Effect.exit(pool.client.get("/")))
+      assert.strictEqual(yield* soon(fate(pool)), "PoolSaturated")
+      assert.strictEqual((yield* statsOf(pool)).tokens, 8)
+      yield* Fiber.interrupt(waiting)
+      assert.strictEqual((yield* statsOf(pool)).tokens, 9)
+    })
+  )
+
   it.effect.each(["tokenBucket", "slidingWindow", "slidingCounter"] as const)(
     "%s: attempts beyond it wait",
     (algorithm) =>
