@@ -800,7 +800,7 @@ describe("auth, in a pool", () => {
       let asked = 0
       const pool = yield* onWire(script(status(200)), {
         retry: quick,
-        auth: () => Effect.sync(() => ++asked).pipe(Effect.andThen(Effect.fail(new Error(Redacted.value(secret)))))
+        auth: () => Effect.sync(() => ++asked).pipe(Effect.andThen(Effect.fail(Redacted.value(secret))))
       })
       const error = tagged(yield* soon(Effect.flip(pool.client.get("/"))), "AuthError")
       assert.strictEqual(asked, 1)
