@@ -51,6 +51,8 @@ const list = (dice: Dice): ReadonlyArray<Wanted> =>
 /** Requests that nobody ends are cut soon. */
 const hasty = (dice: Dice) => list(dice).map((config) => ({ ...config, drainTimeout: 50 }))
 
+const ascending = (a: number, b: number): number => a - b
+
 const portOf = (bind: string): number => Number(bind.split(":")[1])
 
 /** Holds whenever nothing is under way. */
@@ -59,7 +61,7 @@ const consistent = (pool: ServerPool.ServerPool, listener: FakeListener) =>
     const servers = yield* pool.servers
     const running = servers.filter((server) => server.state._tag === "Running")
     assert.deepStrictEqual(
-      running.map(({ bind }) => portOf(bind)).toSorted(),
+      running.map(({ bind }) => portOf(bind)).toSorted(ascending),
       [...listener.ports],
       "running state = acceptor open"
     )
@@ -330,7 +332,11 @@ describe("ServerPool model", () => {
           yield* settled(listener)
           const servers = (yield* Effect.forEach(both, (pool) => pool.servers)).flat()
           const running = servers.filter((server) => server.state._tag === "Running").map(({ bind }) => portOf(bind))
-          assert.deepStrictEqual(running.toSorted(), [...listener.ports], `seed ${seed}: every acceptor has a server`)
+          assert.deepStrictEqual(
+            running.toSorted(ascending),
+            [...listener.ports],
+            `seed ${seed}: every acceptor has a server`
+          )
           yield* inTime(yield* Effect.forkChild(Scope.close(scope, Exit.void)), `the scope of seed ${seed}`)
           assert.deepStrictEqual(listener.ports, [])
           for (const backend of listener.backends) assert.strictEqual(backend.drains, "drained")

@@ -13,7 +13,7 @@ import * as Semaphore from "effect/Semaphore"
 import type { Timers } from "../../model/Timers.ts"
 import type { Handler, Listener } from "../Listener.ts"
 import type { DefaultTls } from "../ServerConfig.ts"
-import { ServerPoolError } from "../ServerError.ts"
+import type { ServerPoolError } from "../ServerError.ts"
 import type { ServerEvent } from "../ServerEvent.ts"
 import type { Stopped } from "../Server.ts"
 import { Registry } from "./registry.ts"
@@ -21,6 +21,7 @@ import type { ServerAnnouncer } from "./serverAnnouncer.ts"
 import { type Home, ServerUnit } from "./serverUnit.ts"
 import type { Spec } from "./spec.ts"
 import { poolError, together } from "./together.ts"
+import { type Refused, refused } from "./refused.ts"
 
 type Units = ReadonlyArray<ServerUnit>
 
@@ -34,7 +35,7 @@ export class PoolCore implements Home {
   readonly handlers: Map<string, Handler>
   readonly listener: Listener
   readonly timers: Timers
-  readonly closing = Deferred.makeUnsafe<never, Error>()
+  readonly closing = Deferred.makeUnsafe<never, Refused>()
   /** One reload at a time. */
   readonly reloading = Semaphore.makeUnsafe(1)
   readonly announcer: ServerAnnouncer
@@ -203,12 +204,12 @@ export class PoolCore implements Home {
     )
   }
 
-  private refusal(unit: ServerUnit): Error | undefined {
-    if (this.isClosed) return new Error(closedMessage)
+  private refusal(unit: ServerUnit): Refused | undefined {
+    if (this.isClosed) return refused(closedMessage)
     const other = this.registry.inTheWay(unit.spec.key, unit.config)
     return other === undefined
       ? undefined
-      : new Error(`its address overlaps with the one of "${other.name}", ${other.bind}`)
+      : refused(`its address overlaps with the one of "${other.name}", ${other.bind}`)
   }
 
   /** Under the server's lock. */
@@ -258,12 +259,20 @@ export class PoolCore implements Home {
       if (existing === undefined) return this.settle(unit, key, again)
       if (existing.membership === "leaving") return this.afterwards(existing, again)
       if (!replace) return Effect.fail(duplicate(unit))
-      if (unit.address === undefined) return this.replaceBy(existing, { ...unit.spec, key })
+      if (unit.address === undefined) {
+        this.bring(unit)
+        return this.replaceBy(existing, { ...unit.spec, key })
+      }
       return Effect.andThen(
         Effect.mapError(this.remove(existing), (cause) => poolError("Add", existing, cause)),
         Effect.suspend(again)
       )
     })
+  }
+
+  /** A server brings the handler of its key where there is none. */
+  private bring({ config, handler }: ServerUnit): void {
+    if (handler !== undefined && !this.handlers.has(config.handler)) this.handlers.set(config.handler, handler)
   }
 
   private settle(
@@ -272,14 +281,11 @@ export class PoolCore implements Home {
     again: () => Effect.Effect<ServerUnit, ServerPoolError>
   ): Effect.Effect<ServerUnit, ServerPoolError> {
     const entry = Effect.uninterruptibleMask((restore): Effect.Effect<ServerUnit | undefined, ServerPoolError> => {
-      if (unit.membership !== "taken") return Effect.fail(poolError("Add", unit, new Error(notTaken)))
+      if (unit.membership !== "taken") return Effect.fail(poolError("Add", unit, refused(notTaken)))
       if (this.registry.get(key) !== undefined) return Effect.succeed(undefined)
       const refusal = this.refusal(unit)
       if (refusal !== undefined) return Effect.fail(poolError("Add", unit, refusal))
-      const { handler } = unit
-      if (handler !== undefined && !this.handlers.has(unit.config.handler)) {
-        this.handlers.set(unit.config.handler, handler)
-      }
+      this.bring(unit)
       unit.home = this
       unit.spec = { ...unit.spec, key }
       unit.membership = "member"
@@ -314,7 +320,7 @@ export class PoolCore implements Home {
   readonly close: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     this.isClosed = true
     this.isStarted = false
-    Deferred.doneUnsafe(this.closing, Effect.fail(new Error(closedMessage)))
+    Deferred.doneUnsafe(this.closing, Effect.fail(refused(closedMessage)))
     // Who waits for a lock may still do something, a reload say, which may put back what it had changed.
     do {
       yield* Effect.ignore(this.stopAll, { log: "Warn" })
@@ -329,7 +335,7 @@ const closedMessage = "the server pool is closed: its scope has ended"
 const notTaken = "it is in a pool: take it from there first"
 
 const duplicate = (unit: ServerUnit): ServerPoolError =>
-  poolError("Add", unit, new Error("there is a server with this bind: update it, or add with replace"))
+  poolError("Add", unit, refused("there is a server with this bind: update it, or add with replace"))
 
 /** A server that found no pool again ends with the scope that it was taken in. */
 const stopIfTaken = (unit: ServerUnit): Effect.Effect<void, unknown> =>

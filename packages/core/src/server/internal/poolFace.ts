@@ -16,6 +16,7 @@ import * as Announcer from "./serverAnnouncer.ts"
 import { ServerUnit } from "./serverUnit.ts"
 import type { Spec } from "./spec.ts"
 import { attempt, failed, poolError, together } from "./together.ts"
+import { refused } from "./refused.ts"
 
 type Select = () => ReadonlyArray<ServerUnit>
 
@@ -153,7 +154,7 @@ const face = (core: PoolCore): ServerPool => {
       const there = servers.filter(({ config }) => core.registry.get(keyOf(config, () => false)) !== undefined)
       const both = replace ? [] : there.filter(({ config }) => config.bind.port !== 0)
       if (both.length > 0) {
-        const cause = new Error("both pools have a server with this bind: merge with replace")
+        const cause = refused("both pools have a server with this bind: merge with replace")
         return yield* new ServerPoolError({ reason: "Add", servers: both.map((server) => failed(server, cause)) })
       }
       const { failures } = yield* Effect.scoped(attemptAll(servers, (server) => move(other, server, replace)))

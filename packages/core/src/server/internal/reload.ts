@@ -17,6 +17,7 @@ import type { PoolCore } from "./poolCore.ts"
 import type { ServerUnit } from "./serverUnit.ts"
 import { changeOf, type Spec } from "./spec.ts"
 import { attempt, failed } from "./together.ts"
+import { Refused } from "./refused.ts"
 
 /** How one step is taken back. */
 interface Undo {
@@ -56,7 +57,7 @@ const rollBack = (undos: ReadonlyArray<Undo>): Effect.Effect<ReadonlyArray<Faile
     Effect.forEach(undos.toReversed(), ({ run, server }) =>
       Effect.matchCause(run, {
         onSuccess: () => [],
-        onFailure: (cause) => [failed(server, new Error("could not be put back", { cause }))]
+        onFailure: (cause) => [failed(server, new Refused({ message: "could not be put back", cause }))]
       })
     ),
     (failures) => failures.flat()

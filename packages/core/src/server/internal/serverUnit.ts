@@ -14,12 +14,13 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Timers } from "../../model/Timers.ts"
-import type { Acceptor, Backend, Counts, Drained, Handler, Listener } from "../Listener.ts"
+import type { Acceptor, Backend, Counts, Handler, Listener } from "../Listener.ts"
 import { type ServerConfig, withPort } from "../ServerConfig.ts"
 import type { Address, Health, Server, State, Stopped } from "../Server.ts"
 import type { ServerEvent } from "../ServerEvent.ts"
 import { changeOf, type Spec } from "./spec.ts"
-import * as Tally from "./tally.ts"
+import { Backends } from "./backends.ts"
+import { type Refused, refused } from "./refused.ts"
 
 /** What a server has from the pool that it is in. */
 export interface Home {
@@ -33,7 +34,7 @@ export interface Home {
   /** Runs beside whatever else happens; the pool's scope waits for it. */
   readonly background: (effect: Effect.Effect<void>) => Effect.Effect<Fiber.Fiber<void>>
   /** Fails when the pool's scope ends. */
-  readonly closing: Deferred.Deferred<never, Error>
+  readonly closing: Deferred.Deferred<never, Refused>
 }
 
 interface Running {
@@ -64,10 +65,7 @@ export class ServerUnit implements Server {
   membership: "member" | "leaving" | "gone" | "taken" = "member"
 
   private phase: Phase = stopped
-  /** Backends that get no more connections, or will not soon, and still have some. */
-  private readonly ending = new Set<Backend>()
-  private readonly drains = new Set<Fiber.Fiber<void>>()
-  private past: Counts = Tally.zero
+  private readonly backends = new Backends()
   private lastError: unknown = undefined
   private starts = 0
   private downSince: number
@@ -170,7 +168,7 @@ export class ServerUnit implements Server {
 
   private accept(acceptor: Acceptor, scope: Scope.Closeable): Effect.Effect<void, unknown> {
     return Effect.gen({ self: this }, function* () {
-      const handler = yield* this.currentHandler
+      const handler = yield* this.handlerOf(this.spec)
       const backend = yield* acceptor.backend(this.config.settings, handler)
       yield* acceptor.use(backend)
       const { address } = acceptor
@@ -199,7 +197,7 @@ export class ServerUnit implements Server {
       if (running._tag !== "Running") {
         this.phase = stopped
         // Of a server that was restarted before, and did not come up, something may still drain.
-        return Effect.as(this.drained, undefined)
+        return Effect.as(this.backends.drained, undefined)
       }
       return this.end(running)
     })
@@ -209,8 +207,8 @@ export class ServerUnit implements Server {
     return Effect.gen({ self: this }, function* () {
       const uptime = this.upMillis()
       const closed = yield* this.stopAccepting(running)
-      const drained = yield* this.drain(running.backend, this.config.drainTimeout)
-      yield* this.drained
+      const drained = yield* this.backends.drain(running.backend, this.config.drainTimeout)
+      yield* this.backends.drained
       if (Exit.isFailure(closed) || Exit.isFailure(drained)) return yield* this.fail(together([closed, drained]))
       this.phase = stopped
       const cut = drained.value
@@ -222,7 +220,7 @@ export class ServerUnit implements Server {
   /** Not ready, then no new connections: who asks for readiness has `drainDelay` to notice. */
   private stopAccepting(running: Running): Effect.Effect<Exit.Exit<void>> {
     return Effect.gen({ self: this }, function* () {
-      this.ending.add(running.backend)
+      this.backends.retire(running.backend)
       this.phase = { _tag: "Stopping" }
       this.downSince = this.home.timers.now()
       yield* this.announce({ _tag: "Stopping", ...this.tags })
@@ -367,52 +365,29 @@ export class ServerUnit implements Server {
     return Effect.andThen(this.announce({ _tag: "Failed", ...this.tags, error }), Effect.fail(error))
   }
 
-  private get currentHandler(): Effect.Effect<Handler, Error> {
-    return this.handlerOf(this.spec)
-  }
-
-  private handlerOf(spec: Spec): Effect.Effect<Handler, Error> {
+  private handlerOf(spec: Spec): Effect.Effect<Handler, Refused> {
     return Effect.suspend(() => {
       const handler = this.home.handler(spec.config.handler)
       return handler === undefined
-        ? Effect.fail(new Error(`there is no handler "${spec.config.handler}": give it with setHandler`))
+        ? Effect.fail(refused(`there is no handler "${spec.config.handler}": give it with setHandler`))
         : Effect.succeed(handler)
-    })
-  }
-
-  /** To the end of a backend that gets no more connections. */
-  private drain(backend: Backend, timeout: number): Effect.Effect<Exit.Exit<Drained>> {
-    return Effect.map(Effect.exit(backend.drain(timeout)), (drained) => {
-      this.ending.delete(backend)
-      this.past = Tally.plus(this.past, Tally.past(backend.counts()))
-      return drained
     })
   }
 
   /** Drains beside whatever else happens. */
   private retire(backend: Backend, timeout: number = this.config.drainTimeout): Effect.Effect<void> {
-    this.ending.add(backend)
-    const drain = Effect.flatMap(this.drain(backend, timeout), (drained) => {
+    this.backends.retire(backend)
+    const drain = Effect.flatMap(this.backends.drain(backend, timeout), (drained) => {
       if (Exit.isSuccess(drained)) return this.announce({ _tag: "Drained", ...this.tags, cut: drained.value })
       const error = Cause.squash(drained.cause)
       this.lastError = error
       return this.announce({ _tag: "Failed", ...this.tags, error })
     })
-    return Effect.map(this.home.background(drain), (fiber) => {
-      this.drains.add(fiber)
-      fiber.addObserver(() => void this.drains.delete(fiber))
-    })
+    return Effect.map(this.home.background(drain), (fiber) => this.backends.track(fiber))
   }
 
-  /** Waits for what has been retired. */
-  private readonly drained: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.asVoid(Fiber.awaitAll(Array.from(this.drains)))
-  )
-
   private count(): Counts {
-    let counts = this.past
-    for (const backend of this.ending) counts = Tally.plus(counts, backend.counts())
-    return this.phase._tag === "Running" ? Tally.plus(counts, this.phase.backend.counts()) : counts
+    return this.backends.counts(this.phase._tag === "Running" ? this.phase.backend : undefined)
   }
 }
 
