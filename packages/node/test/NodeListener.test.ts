@@ -263,6 +263,41 @@ describe("NodeListener: requests", () => {
     })
   )
 
+  it.live("so are the handlers of requests that wait for their turn on its connection", () =>
+    Effect.gen(function* () {
+      let begun = 0
+      let interrupted = 0
+      const { backend, port } = yield* serving(
+        Effect.onInterrupt(
+          Effect.suspend(() => {
+            begun++
+            return Effect.never
+          }),
+          () => Effect.sync(() => interrupted++)
+        )
+      )
+      const client = yield* connect(port)
+      client.send(get() + get() + get())
+      yield* eventually(() => begun === 3)
+      assert.strictEqual(backend.counts().active, 3)
+      client.socket.destroy()
+      yield* eventually(() => interrupted === 3)
+      yield* eventually(() => backend.counts().active === 0)
+    })
+  )
+
+  it.live("requests that are sent at once are answered in their order", () =>
+    Effect.gen(function* () {
+      const { acceptor, backend, port } = yield* serving(echoAs("x"))
+      const client = yield* connect(port)
+      client.send(post("a") + post("b") + post("c"))
+      const all = yield* client.take("x:c.")
+      assert.deepStrictEqual(all.match(/x:.\./g), ["x:a.", "x:b.", "x:c."])
+      yield* acceptor.close
+      assert.deepStrictEqual(yield* backend.drain(1000), { connections: 0, requests: 0 })
+    })
+  )
+
   it.live("so is the stream of a response", () =>
     Effect.gen(function* () {
       const ended = new Later<void>()
@@ -448,6 +483,9 @@ describe("NodeListener: times and limits", () => {
         { writeTimeout: 60 }
       )
       const [fast, never, stream] = yield* Effect.all([connect(port), connect(port), connect(port)])
+      // Still sends its request: that is a matter of readTimeout.
+      const upload = yield* connect(port)
+      upload.send("POST /never HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
       fast.send(get())
       never.send(get("/never"))
       stream.send(get("/stream"))
@@ -459,7 +497,8 @@ describe("NodeListener: times and limits", () => {
       yield* stream.ended
       assert.match(stream.text, /^HTTP\/1.1 200 /)
       assert.isUndefined(fast.end)
-      assert.include<object>(backend.counts(), { active: 0, requests: 3 })
+      assert.isUndefined(upload.end)
+      assert.include<object>(backend.counts(), { active: 1, requests: 4 })
     })
   )
 
@@ -498,6 +537,22 @@ describe("NodeListener: times and limits", () => {
       const timer = setInterval(() => client.write("more"), 20)
       yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(timer)))
       assert.match((yield* failed.wait).message, /ECONNRESET|EPIPE/)
+    })
+  )
+
+  it.live("who was refused and stays is gone when the scope closes", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const { backend, port } = yield* Scope.provide(serving(text("here."), { maxConnections: 0 }), scope)
+      const client = yield* Effect.acquireRelease(
+        Effect.sync(() => Net.connect({ allowHalfOpen: true, host: "127.0.0.1", port })),
+        (socket) => Effect.sync(() => socket.destroy())
+      )
+      yield* eventually(() => backend.counts().refused === 1)
+      const start = performance.now()
+      yield* Scope.close(scope, Exit.void)
+      assert.isBelow(performance.now() - start, 250)
+      assert.isFalse(client.destroyed)
     })
   )
 

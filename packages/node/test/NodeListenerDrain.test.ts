@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Backend, Handler } from "@millrace/core/server/Listener"
-import { Deferred, Effect, Exit, Fiber, Stream } from "effect"
+import { Deferred, Effect, type Exit, Fiber, Stream } from "effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
-import { echoAs, eventually, replace, serving, text } from "./fixtures/listener.ts"
+import { selfSigned } from "./fixtures/certificate.ts"
+import { echoAs, eventually, replace, serving, text, tlsOf } from "./fixtures/listener.ts"
 import { Later } from "./fixtures/net.ts"
 import { connect, get, post } from "./fixtures/rawClient.ts"
 
@@ -237,9 +238,11 @@ describe("drain, for good", () => {
 
   it.live("secure and handle after the end are harmless", () =>
     Effect.gen(function* () {
-      const { backend } = yield* serving(text("here."))
+      const tls = tlsOf(selfSigned("localhost"))
+      const { backend } = yield* serving(text("here."), { tls })
       yield* backend.drain(1000)
       yield* backend.handle(text("late."))
+      yield* backend.secure(tls)
       assert.deepStrictEqual(yield* backend.drain(1000), nothing)
     })
   )

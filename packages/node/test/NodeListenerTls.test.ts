@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
+import { createPrivateKey } from "node:crypto"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
 import { selfSigned } from "./fixtures/certificate.ts"
@@ -11,6 +12,10 @@ const second = selfSigned("localhost")
 const alice = selfSigned("alice")
 const bob = selfSigned("bob")
 const trusting = { ca: first.cert }
+
+const encrypted = createPrivateKey(first.key)
+  .export({ type: "pkcs8", format: "pem", cipher: "aes-256-cbc", passphrase: "secret" })
+  .toString()
 
 const certificateOf = ({ socket }: RawClient): string => {
   assert.instanceOf(socket, Tls.TLSSocket)
@@ -112,10 +117,11 @@ describe("NodeListener: TLS", () => {
         tlsOf({ cert: first.cert, key: second.key }),
         tlsOf({ cert: "no PEM", key: first.key }),
         tlsOf({ cert: first.cert, key: "no PEM" }),
+        tlsOf({ cert: first.cert, key: encrypted }),
         tlsOf(first, { ca: "no PEM" }),
         tlsOf(first, { clientAuth: "require" })
       ]
-      const said = [/not the private key/, /`cert` is not PEM/, /`key`/, /`ca` is not/, /needs `ca`/]
+      const said = [/not the private key/, /`cert` is not PEM/, /`key`/, /is encrypted/, /`ca` is not/, /needs `ca`/]
       for (const [index, tls] of bad.entries()) {
         for (const effect of [backend.secure(tls), replace(acceptor, text("bad."), { tls })]) {
           const failure = yield* Effect.flip(Effect.asVoid(effect))
