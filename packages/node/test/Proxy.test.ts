@@ -312,16 +312,18 @@ describe("Proxy", () => {
           'b="q, r"; Secure',
           "c="
         ]
-        const upstream = yield* HostileServer.make((request) =>
-          request.answer("ok.", cookies.map((cookie) => `Set-Cookie: ${cookie}\r\n`).join(""))
-        )
-        const { client } = yield* between(upstream)
-        client.send(get())
-        const answer = yield* client.take("ok.")
-        assert.deepStrictEqual(
-          headersOf(answer).flatMap(([name, value]) => (name === "set-cookie" ? [value] : [])),
-          cookies
-        )
+        for (const lines of [cookies, [...cookies, "names[0]=1; Path=/", "nameless"]]) {
+          const upstream = yield* HostileServer.make((request) =>
+            request.answer("ok.", lines.map((cookie) => `Set-Cookie: ${cookie}\r\n`).join(""))
+          )
+          const { client } = yield* between(upstream)
+          client.send(get())
+          const answer = yield* client.take("ok.")
+          assert.deepStrictEqual(
+            headersOf(answer).flatMap(([name, value]) => (name === "set-cookie" ? [value] : [])),
+            lines
+          )
+        }
       })
     )
 
@@ -688,7 +690,8 @@ describe("Proxy", () => {
             write()
           })
           assert.strictEqual(received, size)
-          assert.isBelow(most, 24)
+          // What is under way in four sockets, and what the system has not taken back yet.
+          assert.isBelow(most, 64)
         }),
       60_000
     )

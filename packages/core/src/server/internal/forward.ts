@@ -11,8 +11,6 @@
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import type * as Cookies from "effect/http/Cookies"
-import * as Headers from "effect/http/Headers"
 import * as HttpBody from "effect/http/HttpBody"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
@@ -191,37 +189,34 @@ class Forwarding {
     const { status } = response
     if (status > 599) return Effect.succeed(problem(502, "The service gave an answer that cannot be passed on."))
     const raw = rawHeadersOf(response)
-    const headers = ProxyHeaders.ofResponse(raw)
-    const cookies = ProxyHeaders.cookiesOf(raw)
+    const head = ProxyHeaders.ofResponse(raw)
     const length = ProxyHeaders.lengthOf(raw)
     const { responseHeaders: hook } = this.#settings
-    if (hook === undefined) return Effect.succeed(this.#withBody(response, headers, cookies, length))
-    return Effect.map(hook(headers), (changed) =>
-      this.#withBody(response, ProxyHeaders.withoutFraming(changed), cookies, length)
+    if (hook === undefined) return Effect.succeed(this.#withBody(response, head, length))
+    return Effect.map(hook(head.headers), (headers) =>
+      this.#withBody(response, { ...head, headers: ProxyHeaders.withoutFraming(headers) }, length)
     )
   }
 
   #withBody(
     response: HttpClientResponse,
-    headers: Headers.Headers,
-    cookies: Cookies.Cookies,
+    { cookies, headers, lines }: ProxyHeaders.Head,
     length: number | undefined
   ): Answer {
     const { status } = response
+    const answer = HttpServerResponse.empty({ status, headers, cookies })
+    // Servers on Node write a list line by line; all others would make one line of it.
+    if (lines !== undefined) Object.assign(answer.headers, { "set-cookie": lines })
     const isHead = this.#prepared.method === "HEAD"
     if (isHead || status === 204 || status === 205 || status === 304) {
       // What a GET would have got, which only these two may say.
       const says = length !== undefined && (isHead || status === 304)
-      return HttpServerResponse.empty({
-        status,
-        headers: says ? Headers.set(headers, "content-length", String(length)) : headers,
-        cookies
-      })
+      return says ? HttpServerResponse.setHeader(answer, "content-length", String(length)) : answer
     }
     const type = headers["content-type"]
     const body = HttpBody.stream(this.#download(response), type ?? "", length)
-    const answer = HttpServerResponse.setBody(HttpServerResponse.empty({ status, headers, cookies }), body)
-    return type === undefined ? HttpServerResponse.removeHeader(answer, "content-type") : answer
+    const whole = HttpServerResponse.setBody(answer, body)
+    return type === undefined ? HttpServerResponse.removeHeader(whole, "content-type") : whole
   }
 
   #download(response: HttpClientResponse): HttpClientResponse["stream"] {

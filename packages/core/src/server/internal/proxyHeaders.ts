@@ -127,31 +127,52 @@ export const ofRequest = (headers: Headers.Headers, received: Received, telling:
 export const withoutFraming = (headers: Headers.Headers): Headers.Headers =>
   Headers.fromRecordUnsafe(pass(headers, {}, (name) => name === framing || name === "expect"))
 
-/** The headers of a response as the client gets them, but those that say where its body ends, and its cookies. */
-export const ofResponse = (headers: RawHeaders): Headers.Headers =>
-  Headers.fromRecordUnsafe(pass(headers, {}, (name) => name === framing || name === "set-cookie"))
-
 /** What stands for a cookie in a collection whose texts are written as they came. */
 const blank = Cookies.makeCookieUnsafe("a", "")
+
+/** RFC 6265, 4.1.1: the name of a cookie is a token. Servers set others, and browsers take them. */
+const cookieLine = /^([\w!#$%&'*+.^`|~-]+)=([^]*)$/
 
 /**
  * Every `Set-Cookie` as it came. A response keeps its cookies apart only as a collection; one that is keyed by place, not
  * by name, and whose values include what follows them, loses nothing.
+ *
+ * `undefined` when a line cannot be in one, as its name is no token: Effect would refuse to write it.
  */
-export const cookiesOf = (headers: RawHeaders): Cookies.Cookies => {
-  const lines = headers["set-cookie"]
-  if (lines === undefined) return Cookies.empty
-  const cookies = (typeof lines === "string" ? [lines] : lines).map((line, index) => {
-    const [, name = "", value = line] = /^([^=;]*)=([^]*)$/.exec(line) ?? []
-    const cookie: Cookies.Cookie = Object.create(blank, {
+const cookiesOf = (lines: ReadonlyArray<string>): Cookies.Cookies | undefined => {
+  if (lines.length === 0) return Cookies.empty
+  const cookies: Record<string, Cookies.Cookie> = {}
+  for (const [index, line] of lines.entries()) {
+    const [, name, value] = cookieLine.exec(line) ?? []
+    if (name === undefined) return undefined
+    cookies[index] = Object.create(blank, {
       name: { value: name },
       value: { value },
       valueEncoded: { value },
       options: { value: undefined }
     })
-    return [String(index), cookie] as const
-  })
-  return Cookies.fromReadonlyRecord(Object.fromEntries(cookies))
+  }
+  return Cookies.fromReadonlyRecord(cookies)
+}
+
+/** What a response says of itself, but where its body ends. */
+export interface Head {
+  readonly headers: Headers.Headers
+  readonly cookies: Cookies.Cookies
+  /** The lines of `Set-Cookie`, where they cannot be `cookies`. */
+  readonly lines: ReadonlyArray<string> | undefined
+}
+
+/** The head of a response as the client gets it. */
+export const ofResponse = (headers: RawHeaders): Head => {
+  const given = headers["set-cookie"] ?? []
+  const lines = typeof given === "string" ? [given] : given
+  const cookies = cookiesOf(lines)
+  return {
+    headers: Headers.fromRecordUnsafe(pass(headers, {}, (name) => name === framing || name === "set-cookie")),
+    cookies: cookies ?? Cookies.empty,
+    lines: cookies === undefined ? lines : undefined
+  }
 }
 
 /** How long a body is, as its message says. */
