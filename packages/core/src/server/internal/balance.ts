@@ -87,8 +87,12 @@ export class Balancer {
   /** The next; where all are out, the first in turn. */
   readonly choose: Effect.Effect<Target> = Effect.suspend(() => {
     const order = this.#order(this.#next)
-    this.#next = (this.#next + 1) % this.targets.length
-    return Effect.map(this.#firstIn(order), (target) => target ?? order[0])
+    return Effect.map(this.#firstIn(order), (first) => {
+      const target = first ?? order[0]
+      // Behind the one that gets it, not behind the turn: or the next of one that is out would get twice as much.
+      this.#next = (this.targets.indexOf(target) + 1) % this.targets.length
+      return target
+    })
   })
 
   /** Another one, if there is one that is not out. */
