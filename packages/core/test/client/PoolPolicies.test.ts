@@ -349,6 +349,21 @@ describe("rate limit, in a pool", () => {
     })
   )
 
+  it.effect("an attempt that never had a slot gives its token back", () =>
+    Effect.gen(function* () {
+      const pool = yield* onWire(script(silence), {
+        size: 1,
+        maxWaiting: 1,
+        rateLimit: { limit: 10, interval: "1 hour" }
+      })
+      yield* start(Effect.exit(pool.client.get("/")))
+      const waiting = yield* start(pool.client.get("/"))
+      assert.strictEqual(yield* soon(fate(pool)), "PoolSaturated")
+      yield* Fiber.interrupt(waiting)
+      assert.strictEqual((yield* statsOf(pool)).tokens, 9)
+    })
+  )
+
   it.effect("an attempt that a later policy keeps back gives its token back: refused, or interrupted there", () =>
     Effect.gen(function* () {
       const pool = yield* onWire(script(silence), {
@@ -541,6 +556,37 @@ describe("circuit breaker, in a pool", () => {
         assert.strictEqual(yield* Fiber.join(waiting), tag)
         assert.strictEqual((yield* statsOf(pool)).circuit, "Closed")
       }
+    })
+  )
+
+  it.effect("a retry whose time is up while it waits for a slot says nothing about the server", () =>
+    Effect.gen(function* () {
+      const wire = script(status(429), silence)
+      const pool = yield* onWire(wire, {
+        size: 1,
+        requestTimeout: "5 seconds",
+        retry: { initialDelay: "1 second", jitter: "none" },
+        circuitBreaker: { consecutiveFailures: 1 }
+      })
+      const retried = yield* start(fate(pool))
+      yield* TestClock.adjust("500 millis")
+      yield* start(Effect.exit(pool.client.get("/hang")))
+      yield* TestClock.adjust("4500 millis")
+      assert.strictEqual(yield* Fiber.join(retried), "TimeoutError")
+      assert.strictEqual((yield* statsOf(pool)).circuit, "Closed")
+      assert.strictEqual(wire.sent.length, 2, "the retry never had the slot")
+    })
+  )
+
+  it.effect("no hedge is sent while the first attempt has no slot yet", () =>
+    Effect.gen(function* () {
+      const wire = script(silence)
+      const pool = yield* onWire(wire, { size: 1, hedge: { delay: "100 millis", maxRatio: 1 } })
+      yield* start(Effect.exit(pool.client.post("/hold")))
+      yield* start(Effect.exit(pool.client.get("/waits")))
+      yield* TestClock.adjust("1 second")
+      const { hedges, waiting } = yield* pool.stats
+      assert.deepStrictEqual([hedges, waiting], [0, 1])
     })
   )
 

@@ -91,6 +91,10 @@ export class Try extends Passage<PoolError> {
     return this.fiber !== undefined
   }
 
+  override get info(): RequestInfo {
+    return this.call.info
+  }
+
   start(): void {
     const { call } = this
     let refused: Settled | undefined
@@ -127,10 +131,14 @@ export class Try extends Passage<PoolError> {
   private quit(): void {
     this.fiber?.interruptUnsafe()
     this.fiber = undefined
-    // All gates may have admitted it by then.
-    if (this.exchange === undefined) this.sent = false
-    else this.exchange.interrupt()
+    this.exchange?.interrupt()
+    this.recall()
     this.call.threw(this.leave(interrupted))
+  }
+
+  /** All gates have admitted it, but there was no slot: the upstream has not seen it. */
+  private recall(): void {
+    if (this.exchange?.hadSlot !== true) this.sent = false
   }
 
   private await(fiber: Fiber.Fiber<void, PoolError>): void {
@@ -147,8 +155,9 @@ export class Try extends Passage<PoolError> {
     if (this.over) return
     this.over = true
     const outcome: Outcome = Exit.isSuccess(exit) ? { _tag: "Response", response: exit.value } : outcomeOf(exit)
-    // What was sent is counted by its exchange.
+    // What came as far as an exchange is counted by that.
     if (!this.sent && outcome._tag === "Failure") this.call.refused(outcome.error)
+    this.recall()
     this.call.threw(this.leave(outcome))
     this.call.ended(this, exit, outcome)
   }
@@ -268,7 +277,8 @@ export class Call implements Expiring<Hedging>, Member<Call> {
   /** The first try takes long. While it waits for a gate that is not the server's fault, and a second would wait behind it. */
   expired(): void {
     this.hedgeDeadline = undefined
-    if (this.second !== undefined || this.first?.waits === true || this.policies.hedge?.fire() !== true) return
+    if (this.second !== undefined || this.first?.exchange?.hadSlot !== true) return
+    if (this.policies.hedge?.fire() !== true) return
     this.host.counters.hedges++
     this.host.emit({ _tag: "Hedged", origin: this.host.origin, millis: this.owner.timers.now() - this.roundAt })
     this.second = this.newTry()
@@ -341,7 +351,7 @@ export class Call implements Expiring<Hedging>, Member<Call> {
     return this.first
   }
 
-  private get info(): RequestInfo {
+  get info(): RequestInfo {
     return requestInfo(this.request.method, this.host.origin + this.path, this.request.urlParams)
   }
 

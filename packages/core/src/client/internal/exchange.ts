@@ -120,6 +120,8 @@ export class Exchange
   response: Body | undefined = undefined
   /** Those before it in its call, and this one when it has a slot. */
   attempts = 0
+  /** It was given a slot, which it may have lost since. */
+  hadSlot = false
   /** When its call must be over; `undefined` when its begin is that of its call. */
   deadlineAt: number | undefined = undefined
   /** How long its call had in all. */
@@ -191,6 +193,7 @@ export class Exchange
     this.disarmPhase()
     this.state = "chosen"
     this.lane = lane
+    this.hadSlot = true
     this.attempts++
     this.waited = now - this.begunAt
     this.attemptDeadline = this.host.limits.attempt?.arm(this, "attempt", now)

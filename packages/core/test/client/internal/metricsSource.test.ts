@@ -77,7 +77,10 @@ describe("metricsSource", () => {
       assert.strictEqual((yield* shown).length, maxObserved)
       assert.isFalse((yield* shown).some((line) => line.includes(`"h${maxObserved}.test"`)))
       yield* pool.client.get("http://new.test/")
-      assert.isFalse((yield* shown).some((line) => line.includes('"h0.test"')), "the evicted one is gone")
+      assert.isFalse(
+        (yield* shown).some((line) => line.includes('"h0.test"')),
+        "the evicted one is gone"
+      )
       assert.isTrue((yield* shown).some((line) => line.includes('"new.test"')))
       assert.strictEqual((yield* shown).length, maxObserved)
     }).pipe(apart)
