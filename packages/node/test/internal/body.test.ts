@@ -85,6 +85,8 @@ describe("body", () => {
         assert.deepInclude(file, { contentType: "a/b", contentLength: 3 })
         assert.strictEqual(yield* text(file), "abc")
         assert.isUndefined(encoded(HttpBody.raw(new Blob(["a"]))).contentType)
+        // A stream that is passed on may have come without one.
+        assert.isUndefined(encoded(HttpBody.stream(Stream.empty, "")).contentType)
       })
     )
 

@@ -206,6 +206,14 @@ describe("baseUrl", () => {
       { arbitrary: { runs: 300 } }
     )
 
+    it("but leaves a query that needs no encoding as it is: RFC 3986 (2.2) takes %27 for another than its apostrophe", () => {
+      for (const query of ["q='a'&b=(c)", "x[]={}|^`", "a=%27&b=%2F", "?", "a=b?c"]) {
+        assert.strictEqual(joined("http://h/api", `a?${query}`), `http://h/api/a?${query}`)
+        assert.strictEqual(joined(undefined, `http://h/a?${query}#f`), `http://h/a?${query}`)
+      }
+      assert.strictEqual(joined(undefined, "http://h/a?q=\"<ü>'"), "http://h/a?q=%22%3C%C3%BC%3E%27")
+    })
+
     it("percent-encodes what must be, and nothing twice", () => {
       assert.strictEqual(joined("http://h/api", "a b/é?q=ü x"), "http://h/api/a%20b/%C3%A9?q=%C3%BC%20x")
       assert.strictEqual(joined("http://h/api", "a%20b/%C3%A9?q=%C3%BC"), "http://h/api/a%20b/%C3%A9?q=%C3%BC")
