@@ -13,13 +13,14 @@ export interface Definition {
   /** Beside those that every metric of its scope has. */
   readonly attributes: ReadonlyArray<string>
   /** Of what there is one series, or more. */
-  readonly scope: "pool" | "host"
+  readonly scope: "pool" | "host" | "server"
 }
 
 /** Attributes that every series has, by scope. */
 export const commonAttributes: { readonly [K in Definition["scope"]]: ReadonlyArray<string> } = {
   pool: ["millrace.pool"],
-  host: ["millrace.pool", "server.address", "server.port", "url.scheme"]
+  host: ["millrace.pool", "server.address", "server.port", "url.scheme"],
+  server: ["millrace.pool", "millrace.server.name", "millrace.server.bind", "url.scheme"]
 }
 
 const define =
@@ -86,6 +87,42 @@ export const definitions = {
   ),
   limiterTokens: gauge("millrace.client.limiter.tokens", "{token}", "Requests that the rate limit would let pass now."),
   limiterWaiting: gauge("millrace.client.limiter.waiting", "{request}", "Requests that wait for the rate limit.")
+} satisfies Record<string, Definition>
+
+const serverGauge = define("gauge", "server")
+const serverCounter = define("counter", "server")
+
+/** Every metric of a server. */
+export const serverDefinitions = {
+  activeRequests: serverGauge("http.server.active_requests", "{request}", "Number of active HTTP server requests."),
+  requests: serverCounter("millrace.server.requests", "{request}", "Requests that came in."),
+  failures: serverCounter("millrace.server.failures", "{response}", "Responses with a status of 500 or above."),
+  connections: serverGauge("millrace.server.connections", "{connection}", "Connections that are open."),
+  accepted: serverCounter("millrace.server.connections.accepted", "{connection}", "Connections that were accepted."),
+  refused: serverCounter(
+    "millrace.server.connections.refused",
+    "{connection}",
+    "Connections that were refused as there were too many."
+  ),
+  starts: serverCounter("millrace.server.starts", "{start}", "Times that the address was opened."),
+  uptime: serverGauge("millrace.server.uptime", "s", "Time since it last started; 0 while it does not run."),
+  downtime: serverGauge("millrace.server.downtime", "s", "Time since it last ran; 0 while it runs."),
+  ready: serverGauge("millrace.server.ready", "1", "1 while it runs and nobody has asked it to stop."),
+  state: serverGauge(
+    "millrace.server.state",
+    "1",
+    "1 for the state that the server is in, 0 for the others.",
+    "millrace.server.state"
+  ),
+  health: serverGauge(
+    "millrace.server.health",
+    "1",
+    "1 for what the monitor says of the server, 0 for the others.",
+    "millrace.server.health"
+  ),
+  latency: serverGauge("millrace.server.health.latency", "s", "Duration of the last health request that was answered."),
+  checks: serverCounter("millrace.server.health.checks", "{request}", "Health requests."),
+  checkFailures: serverCounter("millrace.server.health.failures", "{request}", "Health requests that failed.")
 } satisfies Record<string, Definition>
 
 /** The name of a family in Prometheus' text form: with its unit, and `_total` for a counter. */
