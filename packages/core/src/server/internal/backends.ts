@@ -40,8 +40,10 @@ export class Backends {
     fiber.addObserver(() => void this.drains.delete(fiber))
   }
 
-  /** Waits for those drains. */
-  readonly drained: Effect.Effect<void> = Effect.suspend(() => Effect.asVoid(Fiber.awaitAll(Array.from(this.drains))))
+  /** Waits for those that drain when this is called. */
+  drained(): Effect.Effect<void> {
+    return Effect.asVoid(Fiber.awaitAll(Array.from(this.drains)))
+  }
 
   /** Of all that there were, and of the current one. */
   counts(current: Backend | undefined): Counts {

@@ -1,5 +1,5 @@
 /**
- * The state machine of one server: see the picture in `Server.ts`.
+ * The state machine of one server: see `Server.ts`.
  *
  * `start`, `stop`, `restart`, `update` and `leave` are the transitions. Each is run under `lock`, so there is one at a
  * time, and none of them takes another lock. Only the opening of an address can be interrupted, and is undone then; all
@@ -10,7 +10,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Timers } from "../../model/Timers.ts"
@@ -19,6 +19,7 @@ import { type ServerConfig, withPort } from "../ServerConfig.ts"
 import type { Address, Health, Server, State, Stopped } from "../Server.ts"
 import type { ServerEvent } from "../ServerEvent.ts"
 import { changeOf, type Spec } from "./spec.ts"
+import { whyFailed } from "./together.ts"
 import { Backends } from "./backends.ts"
 import { type Refused, refused } from "./refused.ts"
 
@@ -97,8 +98,7 @@ export class ServerUnit implements Server {
   }
 
   get state(): State {
-    const { phase } = this
-    return phase._tag === "Running" ? { _tag: "Running", address: phase.address } : phase
+    return this.phase._tag === "Running" ? { _tag: "Running", address: this.phase.address } : this.phase
   }
 
   get address(): Address | undefined {
@@ -197,7 +197,7 @@ export class ServerUnit implements Server {
       if (running._tag !== "Running") {
         this.phase = stopped
         // Of a server that was restarted before, and did not come up, something may still drain.
-        return Effect.as(this.backends.drained, undefined)
+        return Effect.as(this.backends.drained(), undefined)
       }
       return this.end(running)
     })
@@ -208,8 +208,11 @@ export class ServerUnit implements Server {
       const uptime = this.upMillis()
       const closed = yield* this.stopAccepting(running)
       const drained = yield* this.backends.drain(running.backend, this.config.drainTimeout)
-      yield* this.backends.drained
-      if (Exit.isFailure(closed) || Exit.isFailure(drained)) return yield* this.fail(together([closed, drained]))
+      yield* this.backends.drained()
+      const released = yield* Effect.exit(Scope.close(running.scope, Exit.void))
+      if (Exit.isFailure(closed) || Exit.isFailure(drained) || Exit.isFailure(released)) {
+        return yield* this.fail(whyFailed([closed, drained, released]))
+      }
       this.phase = stopped
       const cut = drained.value
       yield* this.announce({ _tag: "Stopped", ...this.tags, uptime, cut })
@@ -226,8 +229,9 @@ export class ServerUnit implements Server {
       yield* this.announce({ _tag: "Stopping", ...this.tags })
       if (this.config.drainDelay > 0) yield* Effect.sleep(this.config.drainDelay)
       const closed = yield* Effect.exit(running.acceptor.close)
-      const released = yield* Effect.exit(Scope.close(running.scope, Exit.void))
-      return Exit.isFailure(closed) ? closed : released
+      // The scope has the connections, too: it ends with the last of them, unless nothing else frees the address.
+      if (Exit.isFailure(closed)) yield* Effect.exit(Scope.close(running.scope, Exit.void))
+      return closed
     })
   }
 
@@ -245,7 +249,8 @@ export class ServerUnit implements Server {
   private leave(running: Running): Effect.Effect<void, unknown> {
     return Effect.gen({ self: this }, function* () {
       const closed = yield* this.stopAccepting(running)
-      yield* this.retire(running.backend)
+      const release = Effect.andThen(this.backends.drained(), Scope.close(running.scope, Exit.void))
+      yield* this.retire(running.backend, this.config.drainTimeout, release)
       if (Exit.isFailure(closed)) return yield* this.fail(Cause.squash(closed.cause))
       this.phase = stopped
     })
@@ -335,7 +340,7 @@ export class ServerUnit implements Server {
     return Effect.uninterruptible(running.backend.handle(handler))
   })
 
-  /** What its requests are answered with, wherever it goes. */
+  /** Wherever it goes. */
   get handler(): Handler | undefined {
     return this.phase._tag === "Running" ? this.phase.handler : this.home.handler(this.config.handler)
   }
@@ -375,13 +380,16 @@ export class ServerUnit implements Server {
   }
 
   /** Drains beside whatever else happens. */
-  private retire(backend: Backend, timeout: number = this.config.drainTimeout): Effect.Effect<void> {
+  private retire(backend: Backend, timeout: number, afterwards = Effect.void): Effect.Effect<void> {
     this.backends.retire(backend)
-    const drain = Effect.flatMap(this.backends.drain(backend, timeout), (drained) => {
-      if (Exit.isSuccess(drained)) return this.announce({ _tag: "Drained", ...this.tags, cut: drained.value })
-      const error = Cause.squash(drained.cause)
+    const drain = Effect.gen({ self: this }, function* () {
+      const drained = yield* this.backends.drain(backend, timeout)
+      const ended = yield* Effect.exit(afterwards)
+      if (Exit.isSuccess(drained)) yield* this.announce({ _tag: "Drained", ...this.tags, cut: drained.value })
+      if (Exit.isSuccess(drained) && Exit.isSuccess(ended)) return
+      const error = whyFailed([drained, ended])
       this.lastError = error
-      return this.announce({ _tag: "Failed", ...this.tags, error })
+      yield* this.announce({ _tag: "Failed", ...this.tags, error })
     })
     return Effect.map(this.home.background(drain), (fiber) => this.backends.track(fiber))
   }
@@ -389,11 +397,4 @@ export class ServerUnit implements Server {
   private count(): Counts {
     return this.backends.counts(this.phase._tag === "Running" ? this.phase.backend : undefined)
   }
-}
-
-/** Of several steps, why they failed. */
-const together = (exits: ReadonlyArray<Exit.Exit<unknown>>): unknown => {
-  const errors = exits.filter((exit) => Exit.isFailure(exit)).map(({ cause }) => Cause.squash(cause))
-  if (errors.length === 1) return errors[0]
-  return new AggregateError(errors, errors.map((error) => (error instanceof Error ? error.message : error)).join("; "))
 }

@@ -47,3 +47,10 @@ export const together = <S extends Named, A>(
       ? Effect.succeed(done.map(([, value]) => value))
       : Effect.fail(new ServerPoolError({ reason, servers: failures }))
   )
+
+/** Of several steps, why they failed. */
+export const whyFailed = (exits: ReadonlyArray<Exit.Exit<unknown>>): unknown => {
+  const errors = exits.filter((exit) => Exit.isFailure(exit)).map(({ cause }) => Cause.squash(cause))
+  if (errors.length === 1) return errors[0]
+  return new AggregateError(errors, errors.map((error) => (error instanceof Error ? error.message : error)).join("; "))
+}
