@@ -83,6 +83,8 @@ const noteError = (settings: Resolved, error: PoolError): Effect.Effect<void> =>
   return expected ? Effect.logDebug(error.message) : Effect.logWarning(error.message)
 }
 
+const nobody: Effect.Effect<Target | undefined> = Effect.succeed(undefined)
+
 /** The answer that a failure holds: a pool may take some statuses for errors. */
 const responseIn = (error: PoolError): HttpClientResponse | undefined => {
   if (error._tag === "RetryExhausted") return responseIn(error.last)
@@ -175,11 +177,12 @@ class Forwarding {
     const { failure, started } = this.#upload
     if (failure instanceof TooLarge) return Effect.succeed(tooLarge())
     if (failure !== undefined) return Effect.succeed(problem(400, "The body of the request cannot be read."))
-    const given = Effect.as(noteError(this.#settings, error), ofError(error))
+    const noted = noteError(this.#settings, error)
     // A body that was begun cannot be had again.
-    if (!mayTryAnother || started || !neverSent(error, this.#prepared.method)) return given
-    return Effect.flatMap(this.#balancer.other(target), (other) =>
-      other === undefined ? given : this.#send(other, false)
+    const other =
+      mayTryAnother && !started && neverSent(error, this.#prepared.method) ? this.#balancer.other(target) : nobody
+    return Effect.flatMap(Effect.andThen(noted, other), (next) =>
+      next === undefined ? Effect.succeed(ofError(error)) : this.#send(next, false)
     )
   }
 
