@@ -1,7 +1,7 @@
 /** What a monitor knows of one server. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { HttpClient } from "effect/http"
+import type * as HttpClient from "effect/http/HttpClient"
 import type { PoolError } from "../../model/PoolError.ts"
 import type { Timers } from "../../model/Timers.ts"
 import type { Change, ServerReport } from "../Monitor.ts"
