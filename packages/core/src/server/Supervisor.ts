@@ -21,6 +21,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
+import { PreventSchedulerYield } from "effect/References"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { ConfigError } from "../model/ConfigError.ts"
@@ -132,7 +133,7 @@ export const make = Effect.fnUntraced(function* (
       const detail = `supervision has ended, as more than ${maxRestarts} restarts within ${within} ms would be needed`
       const error = new ServerPoolError({ reason: "Restart", servers, detail })
       Deferred.doneUnsafe(gaveUp, Effect.fail(error))
-      return onEscalate?.(error) ?? Effect.void
+      return Effect.provideService(onEscalate?.(error) ?? Effect.void, PreventSchedulerYield, false)
     })
 
   const restart = (server: Server): Effect.Effect<void> =>
@@ -147,8 +148,9 @@ export const make = Effect.fnUntraced(function* (
       return Effect.asVoid(Effect.exit(pool.restartOne(server)))
     })
 
+  /** No other fiber comes between the look at a server and its restart: it might ask the server to stop. */
   const settle = (server: Server): Effect.Effect<void> =>
-    Effect.flatMap(restart(server), () => {
+    Effect.flatMap(Effect.provideService(restart(server), PreventSchedulerYield, true), () => {
       if (again.delete(server)) return settle(server)
       busy.delete(server)
       return Effect.void
