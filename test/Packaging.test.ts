@@ -67,6 +67,9 @@ beforeAll(async () => {
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
+/** Modules that need an optional peer, which a project without servers does not install. */
+const optional: ReadonlyArray<string> = ["NodeListener"]
+
 describe("Packaging", () => {
   for (const name of ["@millrace/core", "@millrace/node"]) {
     describe(name, () => {
@@ -102,6 +105,7 @@ describe("Packaging", () => {
           .map((file) => file.replaceAll("\\", "/"))
           .filter((file) => /^dist\/.*\.js$/.test(file) && !/(\/|^)(internal\/|index\.js$)/.test(file))
           .map((file) => file.slice("dist/".length, -".js".length))
+          .filter((module) => !optional.includes(module))
         assert.isNotEmpty(modules)
         const script = `for (const path of ${JSON.stringify(modules)}) await import(${JSON.stringify(name)} + "/" + path)`
         await node("--input-type=module", "--eval", script)
@@ -160,5 +164,16 @@ describe("Packaging", () => {
   it("runs a program of ten lines", async () => {
     writeFileSync(join(project, "program.ts"), program)
     assert.strictEqual((await node("program.ts")).trim(), "200 you asked for /hello")
+  })
+
+  it("opens the modules with an optional peer where that is installed", async () => {
+    const { version } = JSON.parse(
+      readFileSync(join(root, "packages/node/node_modules/@effect/platform-node/package.json"), "utf8")
+    ) as Manifest
+    const args = ["--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error"]
+    await run("npm", ["install", ...args, `@effect/platform-node@${version}`])
+    for (const module of optional) {
+      await node("--input-type=module", "--eval", `await import("@millrace/node/${module}")`)
+    }
   })
 })
