@@ -262,7 +262,8 @@ describe("Supervisor", () => {
       yield* turn
       assert.strictEqual(yield* supervisor.restarts, 0)
       state = "KO"
-      const say = PubSub.publish(changes, { server, from: "OK", to: "KO", report })
+      const change = (to: Monitor.Verdict): Monitor.Change => ({ server, from: "OK", to, report })
+      const say = PubSub.publish(changes, change("KO"))
       listener.waiting.add(first)
       for (let i = 0; i < 5; i++) yield* say
       yield* turn
@@ -275,7 +276,7 @@ describe("Supervisor", () => {
       yield* say
       yield* turn
       assert.strictEqual(yield* supervisor.restarts, 2)
-      yield* PubSub.publish(changes, { server, from: "OK", to: "Warn", report })
+      yield* PubSub.publish(changes, change("Warn"))
       yield* turn
       assert.strictEqual(yield* supervisor.restarts, 2)
     })
