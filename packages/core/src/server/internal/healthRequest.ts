@@ -32,26 +32,32 @@ const reachable = (host: string): string => {
 export const urlOf = ({ host, port }: Address, scheme: "http" | "https", path: string): string =>
   `${scheme}://${reachable(host)}:${port}${path}`
 
-/** What the client did to itself says nothing about the server. */
-const notAsked: ReadonlySet<string> = new Set([
-  "PoolClosed",
-  "PoolSaturated",
-  "RateLimitExceeded",
-  "CircuitOpen",
-  "AuthError",
-  "InvalidRequest"
-])
+/** What the client did to itself says nothing about the server, unless an attempt was sent before. */
+const refusals: ReadonlySet<string> = new Set(["PoolSaturated", "RateLimitExceeded", "CircuitOpen"])
+const mistakes: ReadonlySet<string> = new Set(["PoolClosed", "AuthError", "InvalidRequest"])
 
-const tagOf = (error: unknown): string => {
-  const last =
-    hasProperty(error, "_tag") && error._tag === "RetryExhausted" && hasProperty(error, "last") ? error.last : error
-  return hasProperty(last, "_tag") && typeof last._tag === "string" ? last._tag : ""
+const wasAsked = (error: unknown): boolean => {
+  const sent = hasProperty(error, "attempts") && typeof error.attempts === "number" && error.attempts > 0
+  const tag = tagOf(error)
+  return !mistakes.has(tag) && (sent || !refusals.has(tag))
 }
+
+/** Of the last error, where there were several attempts. */
+const tagOf = (error: unknown): string => {
+  if (!hasProperty(error, "_tag") || typeof error._tag !== "string") return ""
+  return error._tag === "RetryExhausted" && hasProperty(error, "last") ? tagOf(error.last) : error._tag
+}
+
+/** User info and queries, where secrets stand, of whatever looks like a URL or a path. */
+const withoutSecrets = (text: string): string =>
+  text.replaceAll(/\/\/[^\s/@]*@/g, "//").replaceAll(/(\/[^\s?#]*)\?[^\s()"']*/g, "$1")
 
 /** What a person is told of an error: never more than its message. */
 export const textOf = (error: unknown): string | undefined => {
   if (error === undefined) return undefined
-  if (hasProperty(error, "message") && typeof error.message === "string" && error.message !== "") return error.message
+  if (hasProperty(error, "message") && typeof error.message === "string" && error.message !== "") {
+    return withoutSecrets(error.message)
+  }
   return tagOf(error) || (error instanceof Error ? error.name : "an error without a message")
 }
 
@@ -74,7 +80,7 @@ export const ask = (
       const latency = Math.round((timers.now() - began) * 1000) / 1000
       if (Exit.isFailure(exit)) {
         const error = Cause.squash(exit.cause)
-        const unknown = Cause.hasInterruptsOnly(exit.cause) || notAsked.has(tagOf(error))
+        const unknown = Cause.hasInterruptsOnly(exit.cause) || !wasAsked(error)
         return Effect.succeed({ answer: unknown ? undefined : "bad", latency: undefined, error })
       }
       const what = `GET ${withoutQuery(path)}`
