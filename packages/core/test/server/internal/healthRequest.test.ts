@@ -47,7 +47,7 @@ describe("healthRequest", () => {
 
   it.effect("a request that the client refused is none, unless an attempt was sent before", () =>
     Effect.gen(function* () {
-      const pool = yield* onFunction(() => Effect.fail(new Error("refused")), {
+      const pool = yield* onFunction(() => Effect.fail("refused"), {
         retry: { maxRetries: 1, initialDelay: 1, jitter: "none" },
         circuitBreaker: { minimumCalls: 1, failureRate: 0.1 }
       })
