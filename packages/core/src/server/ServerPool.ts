@@ -117,6 +117,17 @@ export interface AddOptions {
 }
 
 /**
+ * What comes into force together with a list of configurations.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ReloadOptions {
+  /** The default TLS. Default: as it is. */
+  readonly tls?: ServerConfig.DefaultTls | undefined
+}
+
+/**
  * A running pool.
  *
  * @category models
@@ -154,10 +165,12 @@ export interface ServerPool extends ServerGroup {
   readonly update: (config: ServerConfig.Options) => Effect.Effect<Server, ServerPoolError | ServerConfig.ConfigError>
   /**
    * Another list of configurations. It is validated as a whole first; only what differs is touched; where some of it
-   * cannot come into force, all is put back, and the error names the servers. What leaves drains meanwhile.
+   * cannot come into force, all is put back, and the error names the servers. What leaves drains meanwhile. With `tls` that
+   * is the default TLS from now on, as one with the list.
    */
   readonly reload: (
-    configs: ReadonlyArray<ServerConfig.Options>
+    configs: ReadonlyArray<ServerConfig.Options>,
+    options?: ReloadOptions
   ) => Effect.Effect<void, ServerPoolError | ServerConfig.ConfigError>
   /** What answers from the next request on, on all servers with that key; without a key, on all servers. */
   readonly setHandler: (handler: Handler, key?: string) => Effect.Effect<void>

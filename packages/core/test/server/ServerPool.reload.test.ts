@@ -238,6 +238,27 @@ describe("ServerPool.reload", () => {
     })
   )
 
+  it.effect("another default TLS comes into force with the list, or with it does not", () =>
+    Effect.gen(function* () {
+      const listener = new FakeListener()
+      const inherits = { tls: { inherit: true } }
+      const pool = yield* make(listener, [a])
+      yield* pool.start
+      const list = [a, { ...b, ...inherits }]
+      const refused = yield* Effect.flip(pool.reload(list, { tls: { ...pem("1"), cert: badCert } }))
+      assert.strictEqual(refused._tag, "ServerPoolError")
+      const still = yield* Effect.flip(pool.reload(list))
+      assert.strictEqual(still._tag, "ConfigError")
+      yield* pool.reload(list, { tls: pem("1") })
+      assert.strictEqual(listener.at(2).settings.tls?.cert, pem("1").cert)
+      yield* Effect.flip(pool.reload([a, { bind: "x" }], { tls: pem("2") }))
+      yield* pool.reload([...list, { ...c, ...inherits }])
+      assert.strictEqual(listener.at(3).settings.tls?.cert, pem("1").cert)
+      yield* pool.reload(list, { tls: pem("2") })
+      assert.strictEqual(listener.at(2).settings.tls?.cert, pem("2").cert)
+    })
+  )
+
   it.effect("a server that is added meanwhile stays", () =>
     Effect.gen(function* () {
       const listener = new FakeListener()

@@ -1,4 +1,5 @@
 /** What a user sees of the servers of a pool, or of some of them. */
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -7,7 +8,7 @@ import type { Handler } from "../Listener.ts"
 import * as ServerConfig from "../ServerConfig.ts"
 import type { Server } from "../Server.ts"
 import { type Reason, ServerPoolError } from "../ServerError.ts"
-import type { AddOptions, ServerGroup, ServerPool, Which } from "../ServerPool.ts"
+import type { AddOptions, ReloadOptions, ServerGroup, ServerPool, Which } from "../ServerPool.ts"
 import { type Field, matcher, textOf } from "./fieldMatch.ts"
 import { type Platform, PoolCore } from "./poolCore.ts"
 import { find, keyOf, keysOf } from "./registry.ts"
@@ -121,16 +122,35 @@ const face = (core: PoolCore): ServerPool => {
       return configs.map((config, index): Spec => ({ key: keys[index]!, options: options[index]!, config }))
     })
 
+  /** The default TLS is what it was where the list cannot come into force. */
+  const apply = (
+    units: ReadonlyArray<ServerUnit>,
+    specs: ReadonlyArray<Spec>,
+    tls: ServerConfig.DefaultTls | undefined
+  ) =>
+    Effect.suspend(() => {
+      const previous = core.tls
+      core.tls = tls
+      return Effect.onError(Reload.apply(core, units, specs), (cause) =>
+        Effect.sync(() => {
+          const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+          // What left could not be stopped in order: the list is in force.
+          if (error?.reason !== "Stop") core.tls = previous
+        })
+      )
+    })
+
+  const reload: ServerPool["reload"] = (configs, { tls = core.tls }: ReloadOptions = {}) =>
+    Effect.flatMap(specsOf(configs, { ...surroundings(), tls }), (specs) => apply(all(), specs, tls))
+
   /** The servers stay; what is given to them is read again. */
   const setDefaultTls: ServerPool["setDefaultTls"] = (tls) =>
     Effect.gen(function* () {
       const units = all()
       const given = units.map(({ spec }) => spec.options)
       const specs = yield* specsOf(given, { ...surroundings(), tls })
-      const previous = core.tls
-      core.tls = tls
       const again = specs.map((spec, index) => ({ ...spec, key: units[index]!.spec.key }))
-      yield* Effect.onError(Reload.apply(core, units, again), () => Effect.sync(() => void (core.tls = previous)))
+      yield* apply(units, again, tls)
     })
 
   /** One that cannot be put in goes back to where it was. */
@@ -202,15 +222,7 @@ const face = (core: PoolCore): ServerPool => {
             updated === undefined ? Effect.fail(unknown("Validate", options.bind)) : Effect.succeed(updated)
         )
       }),
-    reload: (configs) =>
-      core.toEnd(
-        core.reloading.withPermit(
-          Effect.flatMap(
-            Effect.suspend(() => specsOf(configs, surroundings())),
-            (specs) => Reload.apply(core, all(), specs)
-          )
-        )
-      ),
+    reload: (configs, options) => core.toEnd(core.reloading.withPermit(Effect.suspend(() => reload(configs, options)))),
     setHandler: (handler, key) => core.setHandler(handler, key),
     handler: (key = "default") => Effect.sync(() => Option.fromUndefinedOr(core.handler(key))),
     setDefaultTls: (tls) => core.toEnd(core.reloading.withPermit(setDefaultTls(tls))),
