@@ -9,18 +9,21 @@
  * - `watch` sees a file that is written in place, replaced by a rename as editors do, or swapped behind a link as Kubernetes
  *   does with a `ConfigMap`, and the same of the certificates it names. What it gives was the same for a while, so it is
  *   not half written.
- * - A bad file is an element of the stream, never its end.
+ * - A bad file is an element of the stream, never its end. A pool that follows a file keeps serving with what it has.
  *
  * In a file `tls` may name files beside PEM texts: `certFile`, `keyFile` and `caFile`, relative to the file they stand in.
  *
  * @since 0.1.0
  */
 import * as ServerConfig from "@millrace/core/server/ServerConfig"
+import type { ServerPoolError } from "@millrace/core/server/ServerError"
+import type { ServerPool } from "@millrace/core/server/ServerPool"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as DirectoryWatch from "./internal/directoryWatch.ts"
 import * as ServerFile from "./internal/serverFile.ts"
@@ -53,6 +56,17 @@ export interface WatchOptions extends Options {
   readonly debounce?: Duration.Input | undefined
   /** How often to look where the system tells nothing, as network file systems. Default: 5 s. */
   readonly interval?: Duration.Input | undefined
+}
+
+/**
+ * How a pool follows a file.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FollowOptions extends WatchOptions {
+  /** Is told, after it was logged, why the file as it is now is not in force, or what could not be stopped in order. */
+  readonly onError?: ((error: ServerConfig.ConfigError | ServerPoolError) => Effect.Effect<void>) | undefined
 }
 
 /**
@@ -151,4 +165,54 @@ export const watch = (file: string, options: WatchOptions = {}): Stream.Stream<C
     }),
     { bufferSize: 1, strategy: "sliding" }
   )
+}
+
+/**
+ * A pool has the servers of a file, and its default TLS, as long as the scope lasts: each time the file is another, only the
+ * difference is applied, by `reload`. Completes at once.
+ *
+ * **Details**
+ *
+ * A file that is not valid, or cannot come into force, is logged as an error with all that is wrong with it, and the pool is
+ * as before. It is tried again when it changes, not before: after a port has become free, write the file anew. A default TLS that is
+ * taken out of the file stays that of the pool.
+ *
+ * ```ts
+ * import { ServerPool } from "@millrace/core"
+ * import { ConfigFile } from "@millrace/node"
+ * import { Effect } from "effect"
+ * import { HttpServerResponse } from "effect/http"
+ *
+ * export const pool = Effect.gen(function* () {
+ *   const handlers = Effect.succeed(HttpServerResponse.text("hello"))
+ *   const pool = yield* ServerPool.make({ ...(yield* ConfigFile.read("servers.yaml")), handlers })
+ *   yield* pool.start
+ *   yield* ConfigFile.follow(pool, "servers.yaml")
+ *   return pool
+ * })
+ * ```
+ *
+ * @category configuration
+ * @since 0.1.0
+ */
+export const follow = (
+  pool: Pick<ServerPool, "reload">,
+  file: string,
+  options: FollowOptions = {}
+): Effect.Effect<void, never, Scope.Scope> => {
+  const tell = options.onError ?? (() => Effect.void)
+
+  const apply = (change: Change) =>
+    Effect.fromResult(change).pipe(
+      Effect.flatMap(({ servers, tls }) => pool.reload(servers, { tls })),
+      Effect.catch((error) => {
+        const inForce = error._tag === "ServerPoolError" && error.reason === "Stop"
+        const log = inForce
+          ? Effect.logWarning(`${file} is in force: ${error.message}`)
+          : Effect.logError(`${file} is not in force; the servers are as before: ${error.message}`)
+        return Effect.andThen(log, tell(error))
+      })
+    )
+
+  return Effect.asVoid(Effect.forkScoped(Stream.runForEach(watch(file, options), apply)))
 }
