@@ -69,6 +69,16 @@ describe("NodeListener: TLS", () => {
       })
   )
 
+  it.live("a client that leaves with the end of its handshake is gone at once, and holds no drain", () =>
+    Effect.gen(function* () {
+      const { acceptor, backend, port } = yield* serving(text("here."), { tls: tlsOf(first) })
+      for (let i = 0; i < 3; i++) yield* Effect.scoped(connectTls(port, trusting))
+      yield* eventually(() => backend.counts().accepted === 3 && backend.counts().connections === 0)
+      yield* acceptor.close
+      assert.deepStrictEqual(yield* backend.drain(10_000), { connections: 0, requests: 0 })
+    })
+  )
+
   it.live("a slow head over TLS is cut as any other", () =>
     Effect.gen(function* () {
       const { port } = yield* serving(text("here."), { tls: tlsOf(first), readHeaderTimeout: 200 })

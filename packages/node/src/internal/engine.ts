@@ -87,6 +87,8 @@ export class Engine {
       const peer = peerOf(raw)
       this.#handshakes.set(peer, connection)
       raw.once("close", () => this.#handshakes.delete(peer))
+      // As `https` has its sockets: only so it learns of a client that leaves in the handshake.
+      raw.allowHalfOpen = false
       this.#server.emit("connection", raw)
     }
   }
