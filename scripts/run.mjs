@@ -34,6 +34,10 @@ const tasks = {
     says: "the tour: four instances, one balancer, three clients",
     run: script("packages/examples/src/tour/main.ts")
   },
+  gateway: {
+    says: "a gateway in front of three services, until Ctrl-C",
+    run: script("packages/examples/src/gateway/main.ts")
+  },
   test: { says: "all tests; name a file or -t pattern for some", run: test },
   check: { says: "everything that is not a test; name checks for some", run: script("scripts/check.mjs") },
   bench: { says: "the benchmark, beside its peers", run: script("packages/examples/src/bench/main.ts") },
