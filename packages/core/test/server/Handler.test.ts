@@ -1,6 +1,6 @@
 /** Handlers of routers, asked as a server asks them; between sockets they are in node's tests of the same name. */
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, Schema, Scope, Tracer } from "effect"
+import { Context, Effect, Exit, Layer, Schema, Scope, Tracer } from "effect"
 import {
   HttpEffect,
   HttpRouter,
@@ -163,7 +163,8 @@ describe("Handler", () => {
   it.effect("a layer that fails fails its maker", () =>
     Effect.gen(function* () {
       const routes = Layer.merge(HttpRouter.add("GET", "/", text("hello")), Layer.effectDiscard(Effect.fail("no")))
-      assert.strictEqual(yield* Effect.flip(Handler.fromRouter(routes)), "no")
+      const exit = yield* Effect.exit(Handler.fromRouter(routes))
+      assert.deepStrictEqual(exit, Exit.fail("no"))
     })
   )
 })
