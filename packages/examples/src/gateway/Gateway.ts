@@ -7,7 +7,7 @@ import { PrometheusMetrics } from "effect/observability"
 import type { Certificate } from "./Certificate.ts"
 import * as Services from "./Services.ts"
 
-export const file = `${import.meta.dirname}/gateway.yaml`
+const file = `${import.meta.dirname}/gateway.yaml`
 
 const starting = Effect.succeed(HttpServerResponse.empty({ status: 503 }))
 

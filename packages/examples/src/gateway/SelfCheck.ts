@@ -5,7 +5,7 @@ import * as Http from "node:http"
 import * as Https from "node:https"
 import type { Certificate } from "./Certificate.ts"
 
-export class CheckFailed extends Data.TaggedError("CheckFailed")<{ readonly message: string }> {}
+class CheckFailed extends Data.TaggedError("CheckFailed")<{ readonly message: string }> {}
 
 interface Answer {
   readonly status: number
