@@ -2,9 +2,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ServerPool } from "@millrace/core"
 import type { ConfigError } from "@millrace/core/server/ServerConfig"
-import type { ServerPoolError } from "@millrace/core/server/ServerError"
+import { ServerPoolError } from "@millrace/core/server/ServerError"
 import type { ServerEvent } from "@millrace/core/server/ServerEvent"
-import { Effect, Logger, Queue, Stream } from "effect"
+import { Deferred, Effect, Logger, Queue, Stream } from "effect"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Fs from "node:fs"
 import { tmpdir } from "node:os"
@@ -115,6 +115,21 @@ describe("ConfigFile.follow", () => {
       client.send(get("/"))
       yield* client.take("default.")
     }).pipe(quiet)
+  )
+
+  it.live("what left and could not be stopped in order is a warning: the file is in force", () =>
+    Effect.gen(function* () {
+      const file = Path.join(yield* directory, "servers.yaml")
+      Fs.writeFileSync(file, `httpServers:\n${server("a")}`)
+      const logged = yield* Deferred.make<string>()
+      const logger = Logger.make(({ logLevel, message }) => {
+        Deferred.doneUnsafe(logged, Effect.succeed(`${logLevel} ${String(message)}`))
+      })
+      const servers = [{ name: "old", bind: ":1", cause: new Error("stuck") }]
+      const reload = () => Effect.fail(new ServerPoolError({ reason: "Stop", servers }))
+      yield* ConfigFile.follow({ reload }, file).pipe(Effect.provide(Logger.layer([logger])))
+      assert.match(yield* Deferred.await(logged), /^Warn .*servers\.yaml is in force: .*stuck/s)
+    }).pipe(Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnvRecord({})))
   )
 
   it.live("another default TLS holds from the next handshake on", () =>
