@@ -443,7 +443,7 @@ describe("handlers", () => {
     Effect.gen(function* () {
       const { pool, port, server } = yield* single(
         Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ url }) => {
-          if (url === "/fail") return Effect.fail(new Error("secret"))
+          if (url === "/fail") return Effect.fail("secret")
           if (url === "/die") return Effect.die(new Error("secret"))
           if (url === "/throw") throw new Error("secret")
           return text("here.")
