@@ -71,7 +71,10 @@ export interface Attempt {
   readonly info: RequestInfo
   /** 1 for the first of its call. */
   readonly number: number
-  /** It has passed all gates; before that, no gate needs to think of the server. */
+  /**
+   * It has passed all gates, and in a pool it had a slot when it ended: the upstream may have seen it. Otherwise no gate
+   * needs to think of the server.
+   */
   readonly sent: boolean
   /**
    * Where a gate may leave what it must know at `settle`, so that a map is not needed. There is one for all gates: who

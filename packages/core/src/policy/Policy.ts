@@ -26,6 +26,17 @@ export { around, type Attempt, fromGates, type Gate, type Outcome, type Policy, 
  * A policy of its own for every origin, made by `make` when the origin is first seen: so that one host's failures do not
  * stop requests to another. The one unused for longest makes room when there are `max` (default 1000).
  *
+ * ```ts
+ * import { CircuitBreaker, Policy } from "@millrace/core"
+ * import { Effect } from "effect"
+ * import { HttpClient } from "effect/http"
+ *
+ * export const guarded = Effect.gen(function* () {
+ *   const client = yield* HttpClient.HttpClient
+ *   return client.pipe(Policy.perHost(CircuitBreaker.make({ consecutiveFailures: 3 })))
+ * })
+ * ```
+ *
  * @category combinators
  * @since 0.1.0
  */

@@ -274,7 +274,7 @@ export class Call implements Expiring<Hedging>, Member<Call> {
     exchange.deadlineMillis = this.requestTimeout
   }
 
-  /** The first try takes long. While it waits for a gate that is not the server's fault, and a second would wait behind it. */
+  /** The first try takes long. One that waits for a gate or a slot is not the server's fault: a second would wait behind it. */
   expired(): void {
     this.hedgeDeadline = undefined
     if (this.second !== undefined || this.first?.exchange?.hadSlot !== true) return
