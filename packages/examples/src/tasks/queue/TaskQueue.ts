@@ -4,10 +4,11 @@
  * What every storage promises:
  *
  * - A task is claimed by one worker at a time, those created first before the others.
- * - A claim holds until its lease ends, by the clock of the storage. `renew` says which claims are lost: their task was
- *   removed, or is somebody else's now.
+ * - A claim holds until its lease ends, by the clock of the storage, and after that until somebody reclaims its task. `renew`
+ *   says which claims are lost: their task was removed, handed back, settled, or is somebody else's now.
  * - Each claim of a task has a higher fence than the one before; a result under an older fence is refused (`ClaimLost`).
- * - `release` puts a task back to its old place, for anybody, at once.
+ * - Whoever does not know whether a result arrived may settle again: the first one stays, and the same once more is no error.
+ * - `release` puts a task back to its old place, for anybody, at once. Claims that are lost are passed over.
  * - `reclaim` does so with tasks whose lease ended; one whose workers died `maxDeaths` times has failed, so that a task that
  *   kills its worker does not kill them all.
  * - `hints` are for speed only: they may be late, doubled or missing.
@@ -39,6 +40,9 @@ export interface Reclaimed {
   readonly again: ReadonlyArray<TaskId>
   readonly failed: ReadonlyArray<TaskId>
 }
+
+/** Why such a task has failed; what every storage writes. */
+export const diedTooOften = (deaths: number): string => `Its worker died ${deaths} times`
 
 /** The task of a claim was removed, or is claimed by another worker: what this one found out does not count. */
 export class ClaimLost extends Data.TaggedError("ClaimLost")<{ readonly claim: Claim }> {
