@@ -1,3 +1,4 @@
+export * as Admin from "./Admin.ts"
 export * as ConfigFile from "./ConfigFile.ts"
 export * as FetchConnector from "./FetchConnector.ts"
 export * as NodeHttpConnector from "./NodeHttpConnector.ts"
