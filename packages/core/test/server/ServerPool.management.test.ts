@@ -298,6 +298,27 @@ describe("ServerPool management", () => {
       })
     )
 
+    it.effect("what is taken for a scope that has ended, or ends meanwhile, is stopped with it; nothing hangs", () =>
+      Effect.gen(function* () {
+        const listener = new FakeListener()
+        const pool = yield* make(listener, [a, { ...b, drainDelay: "1 second" }])
+        yield* pool.start
+        const over = yield* Scope.make()
+        yield* Scope.close(over, Exit.void)
+        const server = Option.getOrThrow(yield* Scope.provide(pool.take(a.bind), over))
+        assert.strictEqual(server.state._tag, "Stopped")
+        const scope = yield* Scope.make()
+        const restarting = yield* start(pool.restartOne(b.bind))
+        const taking = yield* start(Scope.provide(pool.take(b.bind), scope))
+        yield* Scope.close(scope, Exit.void)
+        yield* TestClock.adjust("2 seconds")
+        yield* Fiber.join(restarting)
+        assert.strictEqual(Option.getOrThrow(yield* Fiber.join(taking)).state._tag, "Stopped")
+        assert.deepStrictEqual(listener.ports, [])
+        assert.strictEqual(yield* pool.size, 0)
+      })
+    )
+
     it.effect("clear stops all servers and takes them out", () =>
       Effect.gen(function* () {
         const listener = new FakeListener()

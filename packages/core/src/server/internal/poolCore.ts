@@ -243,10 +243,14 @@ export class PoolCore implements Home {
 
   /** Takes it out as it is; it belongs to the scope until it is in a pool again. */
   take(unit: ServerUnit): Effect.Effect<ServerUnit | undefined, never, Scope.Scope> {
-    return Effect.flatMap(Effect.scope, (scope) => {
-      const end = Effect.ignore(stopIfTaken(unit), { log: "Warn" })
-      const out = Effect.andThen(this.leave(unit, "taken"), Scope.addFinalizer(scope, end))
-      return this.locked(unit, Effect.uninterruptible(Effect.as(out, unit)))
+    return Effect.uninterruptibleMask((restore) => {
+      const out = Effect.flatMap(restore(unit.lock.takeScoped(1)), () =>
+        this.has(unit) ? Effect.as(this.leave(unit, "taken"), unit) : Effect.succeed(undefined)
+      )
+      // When the lock is free: of a scope that has ended meanwhile the finalizer runs at once, and needs the lock.
+      return Effect.tap(Effect.scoped(out), (taken) =>
+        taken === undefined ? Effect.void : Effect.addFinalizer(() => Effect.ignore(stopIfTaken(unit), { log: "Warn" }))
+      )
     })
   }
 
