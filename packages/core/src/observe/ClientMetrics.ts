@@ -11,11 +11,11 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type { Histogram } from "./Histogram.ts"
 import { type Definition, definitions, prometheusName } from "./internal/definitions.ts"
 import { methodName } from "./internal/method.ts"
+import { type Attributes, Series } from "./internal/series.ts"
 import { serverOf } from "./internal/server.ts"
 
 /**
@@ -102,15 +102,15 @@ export const register = (source: Source, name: string): Effect.Effect<void, neve
   Effect.asVoid(
     Effect.acquireRelease(
       Effect.map(Effect.context<never>(), (context) => {
-        const registry = new Registry(context, name)
+        const ofPool = new Series(context, { "millrace.pool": name })
         for (const state of slotStates) {
-          registry.gauge(definitions.slots, { "millrace.slot.state": state }, () => source.slots()[state])
+          ofPool.gauge(definitions.slots, { "millrace.slot.state": state }, () => source.slots()[state])
         }
         const hosts = new Map<HostSource, HostSeries>()
         const changed = (host: HostSource): void => {
           const known = hosts.get(host)
           if (known !== undefined) return known.update()
-          const series = new HostSeries(registry, host)
+          const series = new HostSeries(ofPool, host)
           hosts.set(host, series)
           series.update()
         }
@@ -123,7 +123,7 @@ export const register = (source: Source, name: string): Effect.Effect<void, neve
         return () => {
           unwatch()
           for (const series of hosts.values()) series.remove()
-          registry.remove()
+          ofPool.remove()
         }
       }),
       (remove) => Effect.sync(remove)
@@ -150,86 +150,14 @@ const prometheus: ReadonlyMap<string, string> = new Map(
   all.map((definition) => [definition.name, prometheusName(definition)])
 )
 
-interface Attributes {
-  readonly [name: string]: string
-}
-
-type Context = Parameters<typeof Metric.snapshotUnsafe>[0]
-
 const slotStates = ["free", "busy", "ejected"] as const
 
 const breakerStates = ["closed", "open", "half_open"] as const
 
-/** An Effect metric tells its unit as an attribute, which exporters take out again. */
-const optionsOf = ({ description, unit }: Definition, attributes: Attributes) => ({
-  description,
-  attributes: unit === "1" ? attributes : { ...attributes, unit }
-})
-
-const ignore = (): void => {}
-
-/** Series that read when they are looked at, and go together. */
-class Registry {
-  readonly #context: Context
-  readonly #pool: string
-  #registrations: Array<Metric.Registration> = []
-
-  constructor(context: Context, pool: string) {
-    this.#context = context
-    this.#pool = pool
-  }
-
-  /** An empty one in the same place, whose series go on their own. */
-  empty(): Registry {
-    return new Registry(this.#context, this.#pool)
-  }
-
-  gauge(definition: Definition, attributes: Attributes, value: () => number): void {
-    const get = () => ({ value: value() })
-    this.#add(Metric.gauge(definition.name, optionsOf(definition, this.#named(attributes))), get)
-  }
-
-  counter(definition: Definition, attributes: Attributes, count: () => number): void {
-    const get = () => ({ count: count(), incremental: true })
-    const options = { ...optionsOf(definition, this.#named(attributes)), incremental: true }
-    this.#add(Metric.counter(definition.name, options), get)
-  }
-
-  histogram(definition: Definition, attributes: Attributes, histogram: Histogram): void {
-    const options = { ...optionsOf(definition, this.#named(attributes)), boundaries: histogram.boundaries }
-    this.#add(Metric.histogram(definition.name, options), () => stateOf(histogram))
-  }
-
-  remove(): void {
-    for (const registration of this.#registrations) registration.remove()
-    this.#registrations = []
-  }
-
-  #named(attributes: Attributes): Attributes {
-    return { "millrace.pool": this.#pool, ...attributes }
-  }
-
-  #add<Input, State>(metric: Metric.Metric<Input, State>, get: () => State): void {
-    this.#registrations.push(Metric.registerUnsafe(metric, this.#context, { get, update: ignore, modify: ignore }))
-  }
-}
-
-const stateOf = (histogram: Histogram): Metric.HistogramState => {
-  let count = 0
-  const buckets = histogram.counts.map((inside, bucket): [number, number] => {
-    count += inside
-    return [histogram.boundaries[bucket] ?? Infinity, count]
-  })
-  // What OTLP sends as JSON must be a number.
-  const { max, min } = count === 0 ? { min: 0, max: 0 } : histogram
-  return { buckets, count, min, max, sum: histogram.sum }
-}
-
 /** The series of one host, registered as they come into being. */
 class HostSeries {
-  readonly #registry: Registry
+  readonly #series: Series
   readonly #host: HostSource
-  readonly #attributes: Attributes
   #fixed = false
   #durations = false
   #breaker = false
@@ -237,69 +165,65 @@ class HostSeries {
   readonly #requests = new Set<RequestSeries>()
   readonly #reasons = new Set<string>()
 
-  constructor(registry: Registry, host: HostSource) {
-    this.#registry = registry.empty()
+  constructor(ofPool: Series, host: HostSource) {
+    this.#series = ofPool.within(hostAttributes(host.origin))
     this.#host = host
-    this.#attributes = hostAttributes(host.origin)
   }
 
   update(): void {
-    const attributes = this.#attributes
     const host = this.#host
-    const registry = this.#registry
+    const series = this.#series
     if (!this.#fixed) this.#addFixed()
-    for (const series of host.requests) {
-      if (this.#requests.has(series)) continue
-      this.#requests.add(series)
-      const of = { ...attributes, ...requestAttributes(series) }
-      registry.histogram(definitions.requestDuration, of, series.durations)
+    for (const request of host.requests) {
+      if (this.#requests.has(request)) continue
+      this.#requests.add(request)
+      series.histogram(definitions.requestDuration, requestAttributes(request), request.durations)
     }
     if (!this.#durations && host.connectionDurations !== undefined) {
       this.#durations = true
-      registry.histogram(definitions.connectionDuration, attributes, host.connectionDurations)
+      series.histogram(definitions.connectionDuration, {}, host.connectionDurations)
     }
     for (const reason of host.connectionsClosed.keys()) {
       if (this.#reasons.has(reason)) continue
       this.#reasons.add(reason)
-      registry.counter(
+      series.counter(
         definitions.connectionsClosed,
-        { ...attributes, "millrace.close.reason": reason },
+        { "millrace.close.reason": reason },
         () => host.connectionsClosed.get(reason) ?? 0
       )
     }
     if (!this.#breaker && host.breaker !== undefined) {
       this.#breaker = true
       for (const state of breakerStates) {
-        const of = { ...attributes, "millrace.breaker.state": state }
-        registry.gauge(definitions.breakerState, of, () => (host.breaker === state ? 1 : 0))
+        const of = { "millrace.breaker.state": state }
+        series.gauge(definitions.breakerState, of, () => (host.breaker === state ? 1 : 0))
       }
     }
     if (!this.#limiter && host.limiter !== undefined) {
       this.#limiter = true
-      registry.gauge(definitions.limiterTokens, attributes, () => host.limiter?.tokens ?? 0)
-      registry.gauge(definitions.limiterWaiting, attributes, () => host.limiter?.waiting ?? 0)
+      series.gauge(definitions.limiterTokens, {}, () => host.limiter?.tokens ?? 0)
+      series.gauge(definitions.limiterWaiting, {}, () => host.limiter?.waiting ?? 0)
     }
   }
 
   remove(): void {
-    this.#registry.remove()
+    this.#series.remove()
   }
 
   #addFixed(): void {
     this.#fixed = true
-    const attributes = this.#attributes
     const host = this.#host
-    const registry = this.#registry
-    const active = { ...attributes, "http.connection.state": "active" }
-    const idle = { ...attributes, "http.connection.state": "idle" }
-    registry.gauge(definitions.activeRequests, attributes, () => host.active)
-    registry.gauge(definitions.openConnections, active, () => host.connectionsActive)
-    registry.gauge(definitions.openConnections, idle, () => host.connectionsIdle)
-    registry.gauge(definitions.waiting, attributes, () => host.waiting)
-    registry.counter(definitions.retries, attributes, () => host.retries)
-    registry.counter(definitions.connectionsOpened, attributes, () => host.connectionsOpened)
-    registry.counter(definitions.ejections, attributes, () => host.ejections)
-    registry.counter(definitions.abandoned, attributes, () => host.abandoned)
+    const series = this.#series
+    const active = { "http.connection.state": "active" }
+    const idle = { "http.connection.state": "idle" }
+    series.gauge(definitions.activeRequests, {}, () => host.active)
+    series.gauge(definitions.openConnections, active, () => host.connectionsActive)
+    series.gauge(definitions.openConnections, idle, () => host.connectionsIdle)
+    series.gauge(definitions.waiting, {}, () => host.waiting)
+    series.counter(definitions.retries, {}, () => host.retries)
+    series.counter(definitions.connectionsOpened, {}, () => host.connectionsOpened)
+    series.counter(definitions.ejections, {}, () => host.ejections)
+    series.counter(definitions.abandoned, {}, () => host.abandoned)
   }
 }
 

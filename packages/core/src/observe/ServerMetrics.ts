@@ -1,24 +1,65 @@
 /**
  * The numbers of a pool of servers as Effect metrics, with OpenTelemetry's names where it has one.
  *
- * Nothing is pushed, and nothing is done for a request: a metric reads the counts of its server when somebody takes a
- * snapshot (a Prometheus scrape, an OTLP export). The series of a server appear when it comes into the pool and go when it
- * leaves; a server that is renamed, or whose port the system chose, has them under its new name. When the scope ends, none
- * is left.
+ * Nothing is pushed: a metric reads the counts of its server when somebody takes a snapshot (a Prometheus scrape, an OTLP
+ * export). The series of a server appear when it comes into the pool and go when it leaves, those of a method or a status
+ * with the first such request; a server that is renamed, or whose port the system chose, has them under its new name.
+ * When the scope ends, none is left.
  *
- * What it never does: there is no `http.server.request.duration`, as a server counts its requests and does not time them;
- * and no attribute of a request (method, route, status).
+ * What it never does: it adds nothing to a request, and no label that a client can choose freely: no route, no host.
  *
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as ClientMetrics from "./ClientMetrics.ts"
+import type { Histogram } from "./Histogram.ts"
 import { type Definition, prometheusName, serverDefinitions as definitions } from "./internal/definitions.ts"
+import { type Attributes, type Context, Series } from "./internal/series.ts"
+
+/**
+ * The requests of a server, by method and by how they ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Traffic {
+  /** Each is the same object for good; there are more and more of them. */
+  readonly methods: ReadonlyArray<MethodTraffic>
+  /** Calls when there is a method or a status that there was not, until the result is called. */
+  readonly watch: (changed: () => void) => () => void
+}
+
+/**
+ * The requests of one method.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface MethodTraffic {
+  /** `_OTHER` for one that OpenTelemetry does not know. */
+  readonly method: string
+  /** Requests under way. */
+  readonly active: number
+  /** Each is the same object for good; there are more and more of them. */
+  readonly ends: ReadonlyArray<EndTraffic>
+}
+
+/**
+ * Requests of one method that were answered with one status.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EndTraffic {
+  /** `undefined`: the connection had ended before a response began. */
+  readonly status: number | undefined
+  /** From the head of the request to the end of the response. */
+  readonly durations: Histogram
+}
 
 /**
  * What the metrics read of one server; a `Server` of a `ServerPool` has it.
@@ -33,6 +74,7 @@ export interface ServerSource {
     readonly settings: { readonly tls: unknown }
   }
   readonly address: { readonly port: number } | undefined
+  readonly traffic: Traffic
   readonly health: Effect.Effect<{
     readonly state: "Stopped" | "Starting" | "Running" | "Stopping" | "Failed"
     readonly ready: boolean
@@ -41,7 +83,6 @@ export interface ServerSource {
     readonly starts: number
     readonly counts: {
       readonly connections: number
-      readonly active: number
       readonly accepted: number
       readonly requests: number
       readonly failures: number
@@ -116,10 +157,10 @@ export const register = <Server extends ServerSource>(
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
     const context = yield* Effect.context<never>()
-    const all = new Map<Server, Series>()
+    const all = new Map<Server, ServerSeries>()
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
-        for (const series of all.values()) series.remove()
+        for (const series of all.values()) series.end()
         all.clear()
       })
     )
@@ -127,11 +168,11 @@ export const register = <Server extends ServerSource>(
       const there = new Set(servers)
       for (const [server, series] of all) {
         if (there.has(server)) continue
-        series.remove()
+        series.end()
         all.delete(server)
       }
       for (const server of there) {
-        const series = all.get(server) ?? new Series(context, pool.name, server, monitored(server, monitor))
+        const series = all.get(server) ?? new ServerSeries(context, pool.name, server, monitored(server, monitor))
         all.set(server, series)
         series.update()
       }
@@ -160,12 +201,6 @@ const prometheus: ReadonlyMap<string, string> = new Map(
   Object.values<Definition>(definitions).map((definition) => [definition.name, prometheusName(definition)])
 )
 
-interface Attributes {
-  readonly [name: string]: string
-}
-
-type Context = Parameters<typeof Metric.snapshotUnsafe>[0]
-
 type Health = Effect.Success<ServerSource["health"]>
 
 const states = ["Stopped", "Starting", "Running", "Stopping", "Failed"] as const
@@ -183,24 +218,26 @@ const monitored = <Server>(
         return report?.monitored === true ? report : undefined
       })
 
-const ignore = (): void => {}
-
 /** All of one server, under one set of attributes at a time. */
-class Series {
-  readonly #context: Context
+class ServerSeries {
   readonly #pool: string
   readonly #server: ServerSource
   readonly #report: Effect.Effect<Report | undefined>
-  #registrations: Array<Metric.Registration> = []
+  readonly #none: Series
+  #series: Series
+  readonly #requests = new Set<MethodTraffic | EndTraffic>()
+  readonly #unwatch: () => void
   /** The port that the system chose stays while it does not run. */
   #port: number | undefined
   #labels = ""
 
   constructor(context: Context, pool: string, server: ServerSource, report: Effect.Effect<Report | undefined>) {
-    this.#context = context
     this.#pool = pool
     this.#server = server
     this.#report = report
+    this.#none = new Series(context, {})
+    this.#series = this.#none
+    this.#unwatch = server.traffic.watch(() => this.#addRequests())
   }
 
   update(): void {
@@ -208,15 +245,18 @@ class Series {
     const report = Effect.runSync(this.#report)
     const labels = JSON.stringify([attributes, report !== undefined])
     if (labels === this.#labels) return
-    this.remove()
+    this.#series.remove()
+    this.#requests.clear()
     this.#labels = labels
-    this.#addAll(attributes)
-    if (report !== undefined) this.#addMonitored(attributes)
+    this.#series = this.#none.within(attributes)
+    this.#addAll()
+    this.#addRequests()
+    if (report !== undefined) this.#addMonitored()
   }
 
-  remove(): void {
-    for (const registration of this.#registrations) registration.remove()
-    this.#registrations = []
+  end(): void {
+    this.#unwatch()
+    this.#series.remove()
   }
 
   #attributes(): Attributes {
@@ -231,12 +271,11 @@ class Series {
     }
   }
 
-  #addAll(attributes: Attributes): void {
+  #addAll(): void {
     const gauge = (definition: Definition, read: (health: Health) => number, more: Attributes = {}) =>
-      this.#gauge(definition, { ...attributes, ...more }, () => read(this.#health()))
+      this.#series.gauge(definition, more, () => read(this.#health()))
     const counter = (definition: Definition, read: (health: Health) => number) =>
-      this.#counter(definition, attributes, () => read(this.#health()))
-    gauge(definitions.activeRequests, ({ counts }) => counts.active)
+      this.#series.counter(definition, {}, () => read(this.#health()))
     counter(definitions.requests, ({ counts }) => counts.requests)
     counter(definitions.failures, ({ counts }) => counts.failures)
     gauge(definitions.connections, ({ counts }) => counts.connections)
@@ -251,32 +290,49 @@ class Series {
     }
   }
 
-  #addMonitored(attributes: Attributes): void {
+  /** Those that are not there yet. */
+  #addRequests(): void {
+    const isNew = (traffic: MethodTraffic | EndTraffic): boolean => {
+      if (this.#requests.has(traffic)) return false
+      this.#requests.add(traffic)
+      return true
+    }
+    for (const traffic of this.#server.traffic.methods) {
+      const of = { "http.request.method": traffic.method }
+      if (isNew(traffic)) this.#series.gauge(definitions.activeRequests, of, () => traffic.active)
+      for (const end of traffic.ends) {
+        if (!isNew(end)) continue
+        this.#series.histogram(definitions.requestDuration, { ...of, ...endAttributes(end) }, end.durations)
+      }
+    }
+  }
+
+  #addMonitored(): void {
     const read = (of: (report: Report) => number) => () => {
       const report = Effect.runSync(this.#report)
       return report === undefined ? 0 : of(report)
     }
     for (const one of verdicts) {
-      const of = { ...attributes, "millrace.server.health": one.toLowerCase() }
-      this.#gauge(
+      const of = { "millrace.server.health": one.toLowerCase() }
+      this.#series.gauge(
         definitions.health,
         of,
         read(({ state }) => (state === one ? 1 : 0))
       )
     }
-    this.#gauge(
+    this.#series.gauge(
       definitions.latency,
-      attributes,
+      {},
       read(({ latency = 0 }) => latency / 1000)
     )
-    this.#counter(
+    this.#series.counter(
       definitions.checks,
-      attributes,
+      {},
       read(({ checks }) => checks)
     )
-    this.#counter(
+    this.#series.counter(
       definitions.checkFailures,
-      attributes,
+      {},
       read(({ failures }) => failures)
     )
   }
@@ -284,23 +340,11 @@ class Series {
   #health(): Health {
     return Effect.runSync(this.#server.health)
   }
-
-  #gauge(definition: Definition, attributes: Attributes, value: () => number): void {
-    this.#add(Metric.gauge(definition.name, optionsOf(definition, attributes)), () => ({ value: value() }))
-  }
-
-  #counter(definition: Definition, attributes: Attributes, count: () => number): void {
-    const options = { ...optionsOf(definition, attributes), incremental: true }
-    this.#add(Metric.counter(definition.name, options), () => ({ count: count(), incremental: true }))
-  }
-
-  #add<Input, State>(metric: Metric.Metric<Input, State>, get: () => State): void {
-    this.#registrations.push(Metric.registerUnsafe(metric, this.#context, { get, update: ignore, modify: ignore }))
-  }
 }
 
-/** An Effect metric tells its unit as an attribute, which exporters take out again. */
-const optionsOf = ({ description, unit }: Definition, attributes: Attributes) => ({
-  description,
-  attributes: unit === "1" ? attributes : { ...attributes, unit }
-})
+/** A 4xx is an answer: for a server only what is 500 or above is an error, as OpenTelemetry has it. */
+const endAttributes = ({ status }: EndTraffic): Attributes => {
+  if (status === undefined) return { "error.type": "aborted" }
+  const code = String(status)
+  return { "http.response.status_code": code, ...(status >= 500 ? { "error.type": code } : {}) }
+}

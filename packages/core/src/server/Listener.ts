@@ -14,6 +14,7 @@
  * What every platform promises:
  *
  * - `open` completes when the address really accepts, or fails; it never leaves a half-open socket.
+ * - An acceptor whose socket is lost says so; its backends keep the connections that they have.
  * - A connection that is accepted is given to the current backend, at once, and never to another one.
  * - `handle` and `secure` hold from the next request, and the next handshake, on; no connection is closed for it.
  * - `drain` closes no connection in the middle of a response before its time is up.
@@ -80,11 +81,13 @@ export interface Acceptor {
   /** With the port that the system chose. */
   readonly address: { readonly host: string; readonly port: number }
   /** Makes a backend, which gets no connection yet. Fails when the certificates cannot be used. */
-  readonly backend: (settings: Settings, handler: Handler) => Effect.Effect<Backend, ListenError>
+  readonly backend: (settings: Settings, handler: Handler, log?: RequestLog) => Effect.Effect<Backend, ListenError>
   /** Connections that come from now on are for this one. */
   readonly use: (backend: Backend) => Effect.Effect<void>
   /** Accepts no more; connections that were given away are not touched. Closing twice is harmless. */
   readonly close: Effect.Effect<void>
+  /** Never succeeds; fails when it accepts no more although nobody has asked it to close, and says why. */
+  readonly lost: Effect.Effect<never, ListenError>
 }
 
 /**
@@ -103,6 +106,30 @@ export interface Backend {
    * requests under way finish, and cuts what is left after `timeout` milliseconds. Completes when none is left.
    */
   readonly drain: (timeout: number) => Effect.Effect<Drained>
+}
+
+/**
+ * Is told of each request that a backend answers. It is called for every one of them, so it is quick, and never throws.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RequestLog {
+  /** Its head is here. */
+  readonly begin: (method: string) => LoggedRequest
+}
+
+/**
+ * A request under way; may be the same object for several. It ends once, in one of these ways.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LoggedRequest {
+  /** All of the response is sent, or the connection is gone. `status`: of the head, if one was sent. */
+  readonly ended: (status: number | undefined, millis: number) => void
+  /** It had become another protocol, as a WebSocket does: how long that was says nothing about requests. */
+  readonly left: () => void
 }
 
 /**
@@ -174,13 +201,14 @@ export interface TlsSettings {
 }
 
 /**
- * An address cannot be bound, or certificates cannot be used.
+ * An address cannot be bound, or is lost, or certificates cannot be used.
  *
  * @category errors
  * @since 0.1.0
  */
 export class ListenError extends Data.TaggedError("ListenError")<{
-  readonly reason: "bind" | "tls"
+  /** `lost`: it had been bound, and accepts no more. */
+  readonly reason: "bind" | "lost" | "tls"
   /** `127.0.0.1:8080` */
   readonly address: string
   /** What to do about it; without secrets. */
@@ -188,7 +216,12 @@ export class ListenError extends Data.TaggedError("ListenError")<{
   readonly cause: unknown
 }> {
   override get message(): string {
-    const what = this.reason === "bind" ? `Cannot listen on ${this.address}` : `TLS of ${this.address} cannot be used`
-    return `${what}: ${this.advice}`
+    return `${summaries[this.reason](this.address)}: ${this.advice}`
   }
+}
+
+const summaries = {
+  bind: (address: string) => `Cannot listen on ${address}`,
+  lost: (address: string) => `${address} does not accept any more`,
+  tls: (address: string) => `TLS of ${address} cannot be used`
 }

@@ -11,12 +11,14 @@
  *    └────────────────────────────────────────────┘
  * ```
  *
- * A start that is interrupted goes back to `Stopped`; one that is told to a `Failed` server tries again.
+ * A server whose address is lost while it runs is `Failed`, too; its connections drain. A start that is interrupted goes
+ * back to `Stopped`; one that is told to a `Failed` server tries again.
  *
  * @since 0.1.0
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type { Traffic } from "../observe/ServerMetrics.ts"
 import type { Counts, Drained } from "./Listener.ts"
 import type { ServerConfig } from "./ServerConfig.ts"
 
@@ -68,6 +70,8 @@ export interface Server {
   readonly uptime: Effect.Effect<Duration.Duration>
   /** Since the server was made, over restarts and replacements; `connections` and `active` count what drains, too. */
   readonly counts: Effect.Effect<Counts>
+  /** Since the server was made, over restarts and replacements: its requests by method and status. */
+  readonly traffic: Traffic
   readonly health: Effect.Effect<Health>
 }
 
@@ -80,7 +84,7 @@ export interface Server {
 export interface Health {
   readonly state: State["_tag"]
   readonly ready: boolean
-  /** It should run: it was started and not stopped since. Where it does not, it has failed. */
+  /** It should run: it was started, and nobody has asked it to stop since. Where it does not, it has failed. */
   readonly wanted: boolean
   readonly uptime: Duration.Duration
   /** Since it last ran, or was made; zero while it runs. */

@@ -18,14 +18,14 @@ interface OfServer {
  *
  * - `Added`, `Removed`: a server came into the pool, or left it; one that was taken out still runs.
  * - `Started`: its address accepts.
- * - `Failed`: it could not start, or not stop in order.
+ * - `Failed`: it could not start, or not stop in order, or its address was lost while it ran.
  * - `Stopping`: it is not ready any more, and drains; `Stopped`: nothing of it is left. `cut` is what did not end within
  *   `drainTimeout`.
  * - `Updated`: these options changed under its connections, none of which noticed.
  * - `Replaced`: a new server took over its address. The old one has `Drained` later.
  * - `Reloaded`: a list of configurations is in force; only the binds named here were touched.
  * - `RolledBack`: it could not come into force; what had been changed was changed back.
- * - `ConfigRejected`: it is not valid; nothing was touched.
+ * - `ConfigRejected`: it is not valid, or not even one, as a file that cannot be read; nothing was touched.
  * - `Closed`: the scope of the pool has ended. The last event.
  *
  * @category models

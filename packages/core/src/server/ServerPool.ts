@@ -172,6 +172,11 @@ export interface ServerPool extends ServerGroup {
     configs: ReadonlyArray<ServerConfig.Options>,
     options?: ReloadOptions
   ) => Effect.Effect<void, ServerPoolError | ServerConfig.ConfigError>
+  /**
+   * Tells those who listen to `events` of configurations that were refused before they came here, as a file that cannot be
+   * read. Nothing else happens.
+   */
+  readonly reject: (error: ServerConfig.ConfigError) => Effect.Effect<void>
   /** What answers from the next request on, on all servers with that key; without a key, on all servers. */
   readonly setHandler: (handler: Handler, key?: string) => Effect.Effect<void>
   /** What answers on servers with that key. Default: `default`. */

@@ -3,6 +3,9 @@
  *
  * While there is no backend, or the current one has ended, connections are accepted but not read: they wait for `use`.
  *
+ * A connection that could not be accepted, as there are too many open files, is a warning: those that wait are asked for
+ * again. A socket that somebody else has closed, or that the system says is none, is lost.
+ *
  * @since 0.1.0
  */
 import {
@@ -11,8 +14,10 @@ import {
   type Backend,
   type Handler,
   ListenError,
+  type RequestLog,
   type Settings
 } from "@millrace/core/server/Listener"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
@@ -30,7 +35,21 @@ const advice: Record<string, string> = {
   EAI_AGAIN: "the name cannot be resolved at the moment"
 }
 
+/** Errors of accepting after which every further one fails, too: Node would report them without an end. */
+const fatal: ReadonlySet<string> = new Set(["EBADF", "EINVAL", "ENOTSOCK", "EOPNOTSUPP"])
+
 const noop = (): void => {}
+
+/** Says at once that it is closed, whoever has done it; the event `close` waits for the last connection. */
+class AcceptingServer extends Net.Server {
+  onClosed: () => void = noop
+
+  override close(callback?: (error?: Error) => void): this {
+    super.close(callback)
+    this.onClosed()
+    return this
+  }
+}
 
 /** Once the server listens. */
 const boundTo = (server: Net.Server): Acceptor["address"] => {
@@ -43,7 +62,7 @@ const boundTo = (server: Net.Server): Acceptor["address"] => {
 export const open = (address: Address): Effect.Effect<Acceptor, ListenError, Scope.Scope> =>
   Effect.gen(function* () {
     // As the servers of Node do, whose sockets these will be.
-    const server = Net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true })
+    const server = new AcceptingServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true })
     const acceptor = yield* Effect.acquireRelease(
       Effect.sync(() => new NodeAcceptor(server, textOf(address))),
       (opened) => opened.destroy
@@ -62,8 +81,10 @@ export const open = (address: Address): Effect.Effect<Acceptor, ListenError, Sco
     // Read here, as there is none when the server is closed.
     yield* Effect.sync(() => acceptor.address)
     const report = yield* reporter
-    // A connection that could not be accepted, as there are too many open files; those that wait are asked for again.
-    server.on("error", (error) => report(error))
+    server.on("error", (error: NodeJS.ErrnoException) => {
+      if (fatal.has(error.code ?? "")) acceptor.lose(error)
+      else report(error)
+    })
     return acceptor
   })
 
@@ -74,7 +95,9 @@ const reporter = Effect.map(Effect.context(), (context) => (error: Error): void 
 class NodeAcceptor implements Acceptor, Surroundings {
   /** As it was asked for. */
   readonly text: string
-  readonly #server: Net.Server
+  readonly #server: AcceptingServer
+  readonly #lost = Deferred.makeUnsafe<never, ListenError>()
+  readonly lost: Effect.Effect<never, ListenError> = Deferred.await(this.#lost)
   /** All that were accepted and are open. */
   readonly #sockets = new Set<Net.Socket>()
   #held: Array<Net.Socket> = []
@@ -83,9 +106,10 @@ class NodeAcceptor implements Acceptor, Surroundings {
   #closed = false
   #address: Acceptor["address"] | undefined = undefined
 
-  constructor(server: Net.Server, text: string) {
+  constructor(server: AcceptingServer, text: string) {
     this.#server = server
     this.text = text
+    server.onClosed = () => this.lose(new Error("somebody has closed its socket"))
     server.on("connection", (socket) => this.#accept(socket))
   }
 
@@ -94,8 +118,8 @@ class NodeAcceptor implements Acceptor, Surroundings {
     return this.#address
   }
 
-  readonly backend = (settings: Settings, handler: Handler): Effect.Effect<Backend, ListenError> =>
-    Effect.map(makeBackend(settings, handler, this), (backend) => {
+  readonly backend = (settings: Settings, handler: Handler, log?: RequestLog): Effect.Effect<Backend, ListenError> =>
+    Effect.map(makeBackend(settings, handler, this, log), (backend) => {
       this.#backends.add(backend)
       return backend
     })
@@ -111,11 +135,16 @@ class NodeAcceptor implements Acceptor, Surroundings {
     })
 
   readonly close: Effect.Effect<void> = Effect.sync(() => {
-    if (this.#closed) return
-    this.#closed = true
-    this.#server.close()
-    for (const socket of this.#held.splice(0)) socket.destroy()
+    this.#end()
   })
+
+  /** Nobody has asked for it. */
+  lose(cause: Error): void {
+    if (this.#closed) return
+    const advice = `${cause.message}: start it again`
+    this.#end()
+    Deferred.doneUnsafe(this.#lost, Effect.fail(new ListenError({ reason: "lost", address: this.text, advice, cause })))
+  }
 
   /** Completes when nothing is left: no socket, no timer, no fiber. */
   readonly destroy: Effect.Effect<void> = Effect.suspend(() => {
@@ -133,6 +162,13 @@ class NodeAcceptor implements Acceptor, Surroundings {
 
   ended(backend: NodeBackend): void {
     this.#backends.delete(backend)
+  }
+
+  #end(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#server.close()
+    for (const socket of this.#held.splice(0)) socket.destroy()
   }
 
   #accept(socket: Net.Socket): void {

@@ -20,6 +20,8 @@ import {
   type Drained,
   type Handler,
   ListenError,
+  type LoggedRequest,
+  type RequestLog,
   type Settings,
   type TlsSettings
 } from "@millrace/core/server/Listener"
@@ -68,14 +70,15 @@ const contextOfHandlers = Effect.map(Effect.context(), (context) =>
 export const makeBackend = (
   settings: Settings,
   handler: Handler,
-  around: Surroundings
+  around: Surroundings,
+  log?: RequestLog
 ): Effect.Effect<NodeBackend, ListenError> =>
   Effect.gen(function* () {
     if (settings.tls !== undefined) yield* checkTls(settings.tls, around.text)
     const fibers = Scope.makeUnsafe("parallel")
     const context = yield* contextOfHandlers
     const answers = (from: Handler) => answersOf(from, fibers).pipe(Effect.provideContext(context))
-    return new NodeBackend(settings, around, fibers, answers, yield* answers(handler))
+    return new NodeBackend(settings, around, fibers, answers, yield* answers(handler), log)
   })
 
 const answersOf = (handler: Handler, scope: Scope.Scope): Effect.Effect<Answers> => {
@@ -97,6 +100,7 @@ export class NodeBackend implements Backend {
   #answers: Answers
   #engine: Engine
   readonly #connections = new Set<Connection>()
+  readonly #log: RequestLog | undefined
   readonly #writeTimeout: WriteTimeout
   #active = 0
   #accepted = 0
@@ -115,8 +119,10 @@ export class NodeBackend implements Backend {
     around: Surroundings,
     fibers: Scope.Closeable,
     answersOf: (handler: Handler) => Effect.Effect<Answers>,
-    answers: Answers
+    answers: Answers,
+    log: RequestLog | undefined
   ) {
+    this.#log = log
     this.#settings = settings
     this.#around = around
     this.#fibers = fibers
@@ -200,10 +206,11 @@ export class NodeBackend implements Backend {
 
   // What connections call.
 
-  begin(response: ServerResponse): void {
+  begin(response: ServerResponse): LoggedRequest | undefined {
     this.#requests++
     this.#active++
     if (!this.#settings.keepAlive || this.#state !== "serving") response.shouldKeepAlive = false
+    return this.#log?.begin(response.req.method ?? "")
   }
 
   answer(request: IncomingMessage, response: ServerResponse): void {
@@ -215,9 +222,10 @@ export class NodeBackend implements Backend {
     if (response.headersSent && response.statusCode >= 500) this.#failures++
   }
 
-  beginUpgrade(): void {
+  beginUpgrade(request: IncomingMessage): LoggedRequest | undefined {
     this.#requests++
     this.#active++
+    return this.#log?.begin(request.method ?? "")
   }
 
   answerUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {

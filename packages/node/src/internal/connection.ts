@@ -86,11 +86,13 @@ export class Connection {
   request(request: IncomingMessage, response: ServerResponse): void {
     const { owner } = this
     this.responses.push(response)
-    owner.begin(response)
+    const logged = owner.begin(response)
+    const since = performance.now()
     if (this.#last) response.shouldKeepAlive = false
     response.on("close", () => {
       this.responses.splice(this.responses.indexOf(response), 1)
       owner.end(response)
+      logged?.ended(response.headersSent ? response.statusCode : undefined, performance.now() - since)
       // What is left of a body that nobody read still comes.
       if (request.complete) this.#settle()
       else request.once("close", () => this.#settle())
@@ -101,10 +103,11 @@ export class Connection {
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const { owner, raw } = this
     this.#upgraded = true
-    owner.beginUpgrade()
+    const logged = owner.beginUpgrade(request)
     raw.once("close", () => {
       this.#upgraded = false
       owner.endUpgrade()
+      logged?.left()
     })
     // Node's timeouts know this connection no more.
     socket.once("finish", () => linger(raw))

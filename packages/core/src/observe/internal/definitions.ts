@@ -1,5 +1,5 @@
 /**
- * Every metric of a client: the only place of its name, unit and meaning. The documentation is checked against it.
+ * Every metric of a client and of a server: the only place of its name, unit and meaning. The documentation is checked against it.
  *
  * What goes up and down is a gauge: Effect has no other metric that does and that Prometheus does not take for a counter.
  */
@@ -94,7 +94,20 @@ const serverCounter = define("counter", "server")
 
 /** Every metric of a server. */
 export const serverDefinitions = {
-  activeRequests: serverGauge("http.server.active_requests", "{request}", "Number of active HTTP server requests."),
+  requestDuration: define("histogram", "server")(
+    "http.server.request.duration",
+    "s",
+    "Duration of HTTP server requests.",
+    "http.request.method",
+    "http.response.status_code",
+    "error.type"
+  ),
+  activeRequests: serverGauge(
+    "http.server.active_requests",
+    "{request}",
+    "Number of active HTTP server requests.",
+    "http.request.method"
+  ),
   requests: serverCounter("millrace.server.requests", "{request}", "Requests that came in."),
   failures: serverCounter("millrace.server.failures", "{response}", "Responses with a status of 500 or above."),
   connections: serverGauge("millrace.server.connections", "{connection}", "Connections that are open."),

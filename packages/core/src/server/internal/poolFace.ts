@@ -223,6 +223,7 @@ const face = (core: PoolCore): ServerPool => {
         )
       }),
     reload: (configs, options) => core.toEnd(core.reloading.withPermit(Effect.suspend(() => reload(configs, options)))),
+    reject: rejected,
     setHandler: (handler, key) => core.setHandler(handler, key),
     handler: (key = "default") => Effect.sync(() => Option.fromUndefinedOr(core.handler(key))),
     setDefaultTls: (tls) => core.toEnd(core.reloading.withPermit(setDefaultTls(tls))),

@@ -1,8 +1,8 @@
 /**
  * The state machine of one server: see `Server.ts`.
  *
- * `start`, `stop`, `restart`, `update` and `leave` are the transitions. Each is run under `lock`, so there is one at a
- * time, and none of them takes another lock. Only the opening of an address can be interrupted, and is undone then; all
+ * `start`, `stop`, `restart`, `update`, `vacate` and `lose` are the transitions. Each is run under `lock`, so there is one
+ * at a time, and none of them takes another lock. Only the opening of an address can be interrupted, and is undone then; all
  * else runs to its end.
  */
 import * as Cause from "effect/Cause"
@@ -10,49 +10,19 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import type { Timers } from "../../model/Timers.ts"
-import type { Acceptor, Backend, Counts, Handler, Listener } from "../Listener.ts"
+import type { Acceptor, Backend, Counts, Handler, ListenError } from "../Listener.ts"
 import { type ServerConfig, withPort } from "../ServerConfig.ts"
 import type { Address, Health, Server, State, Stopped } from "../Server.ts"
 import type { ServerEvent } from "../ServerEvent.ts"
 import { changeOf, type Spec } from "./spec.ts"
 import { whyFailed } from "./together.ts"
 import { Backends } from "./backends.ts"
+import type { Home } from "./home.ts"
+import { type Phase, type Running, stopped } from "./phase.ts"
 import { type Refused, refused } from "./refused.ts"
-
-/** What a server has from the pool that it is in. */
-export interface Home {
-  readonly listener: Listener
-  readonly timers: Timers
-  readonly announce: (event: ServerEvent) => Effect.Effect<void>
-  /** The one that the key stands for now. */
-  readonly handler: (key: string) => Handler | undefined
-  /** The pool was started, and not stopped since: what comes into it is started. */
-  readonly started: () => boolean
-  /** Runs beside whatever else happens; the pool's scope waits for it. */
-  readonly background: (effect: Effect.Effect<void>) => Effect.Effect<Fiber.Fiber<void>>
-  /** Fails when the pool's scope ends. */
-  readonly closing: Deferred.Deferred<never, Refused>
-}
-
-interface Running {
-  readonly _tag: "Running"
-  readonly address: Address
-  readonly acceptor: Acceptor
-  readonly backend: Backend
-  /** What the backend answers with. */
-  readonly handler: Handler
-  /** Closes the acceptor, whatever else happens. */
-  readonly scope: Scope.Closeable
-  readonly since: number
-}
-
-type Phase = Exclude<State, { readonly _tag: "Running" }> | Running
-
-const stopped: Phase = { _tag: "Stopped" }
+import { ServerTraffic } from "./serverTraffic.ts"
 
 export class ServerUnit implements Server {
   readonly lock = Semaphore.makeUnsafe(1)
@@ -64,12 +34,15 @@ export class ServerUnit implements Server {
   stopsAsked = 0
   /** In a pool, about to leave it, gone for good, or in the hands of who took it. */
   membership: "member" | "leaving" | "gone" | "taken" = "member"
+  readonly traffic = new ServerTraffic()
 
   private phase: Phase = stopped
   private readonly backends = new Backends()
-  private lastError: unknown = undefined
+  private lastError: unknown
   private starts = 0
   private downSince: number
+  /** Of an address that was lost: clients know it. */
+  private lostPort: number | undefined
 
   constructor(spec: Spec, home: Home) {
     this.spec = spec
@@ -116,7 +89,7 @@ export class ServerUnit implements Server {
   readonly health = Effect.sync((): Health => ({
     state: this.phase._tag,
     ready: this.isReady,
-    wanted: this.wanted,
+    wanted: this.isWanted,
     uptime: Duration.millis(this.upMillis()),
     downtime: Duration.millis(this.phase._tag === "Running" ? 0 : this.home.timers.now() - this.downSince),
     lastError: this.lastError,
@@ -169,14 +142,37 @@ export class ServerUnit implements Server {
   private accept(acceptor: Acceptor, scope: Scope.Closeable): Effect.Effect<void, unknown> {
     return Effect.gen({ self: this }, function* () {
       const handler = yield* this.handlerOf(this.spec)
-      const backend = yield* acceptor.backend(this.config.settings, handler)
+      const backend = yield* acceptor.backend(this.config.settings, handler, this.traffic)
       yield* acceptor.use(backend)
       const { address } = acceptor
       const since = this.home.timers.now()
       this.phase = { _tag: "Running", address, acceptor, backend, handler, scope, since }
       this.starts++
       yield* this.announce({ _tag: "Started", ...this.tags, address })
+      yield* Effect.forkIn(this.loss(acceptor), scope, { startImmediately: true })
       yield* this.followHandler
+    })
+  }
+
+  /** Ends with the scope of the acceptor, unless that is lost before. */
+  private loss(acceptor: Acceptor): Effect.Effect<void> {
+    const lose = (error: ListenError) =>
+      Effect.suspend(() => {
+        const running = this.phase
+        if (running._tag !== "Running" || running.acceptor !== acceptor) return Effect.void
+        return Effect.uninterruptible(this.lose(running, error))
+      })
+    return Effect.catch(acceptor.lost, (error) => this.lock.withPermit(lose(error)))
+  }
+
+  /** Nobody accepts any more. It should run, so it has failed; connections that there are drain. */
+  private lose(running: Running, error: ListenError): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      this.lostPort = running.address.port
+      this.downSince = this.home.timers.now()
+      yield* Effect.logError(`Server "${this.name}" has failed: ${error.message}`, error.cause)
+      yield* Effect.ignore(this.fail(error))
+      yield* this.retireWith(running)
     })
   }
 
@@ -249,8 +245,7 @@ export class ServerUnit implements Server {
   private leave(running: Running): Effect.Effect<void, unknown> {
     return Effect.gen({ self: this }, function* () {
       const closed = yield* this.stopAccepting(running)
-      const release = Effect.andThen(this.backends.drained(), Scope.close(running.scope, Exit.void))
-      yield* this.retire(running.backend, this.config.drainTimeout, release)
+      yield* this.retireWith(running)
       if (Exit.isFailure(closed)) return yield* this.fail(Cause.squash(closed.cause))
       this.phase = stopped
     })
@@ -263,10 +258,12 @@ export class ServerUnit implements Server {
   readonly restart: Effect.Effect<void, unknown> = Effect.uninterruptible(
     Effect.suspend(() => {
       const running = this.phase
-      if (running._tag !== "Running") return this.start()
-      const again = Effect.suspend(() => this.start(running.address.port))
-      const anywhere = Effect.catch(again, () => this.start())
-      return Effect.andThen(this.leave(running), this.config.bind.port === 0 ? anywhere : again)
+      const port =
+        running._tag === "Running" ? running.address.port : running._tag === "Failed" ? this.lostPort : undefined
+      if (port === undefined) return this.start()
+      const again = Effect.suspend(() => this.start(port))
+      const start = this.config.bind.port === 0 ? Effect.catch(again, () => this.start()) : again
+      return running._tag === "Running" ? Effect.andThen(this.leave(running), start) : start
     })
   )
 
@@ -320,7 +317,7 @@ export class ServerUnit implements Server {
   private takeOver(running: Running, next: Spec): Effect.Effect<void, unknown> {
     return Effect.gen({ self: this }, function* () {
       const handler = yield* this.handlerOf(next)
-      const backend = yield* running.acceptor.backend(next.config.settings, handler)
+      const backend = yield* running.acceptor.backend(next.config.settings, handler, this.traffic)
       yield* running.acceptor.use(backend)
       const { drainTimeout } = this.config
       this.spec = next
@@ -351,10 +348,7 @@ export class ServerUnit implements Server {
     return { name: this.name, bind: this.bind }
   }
 
-  private announce(event: ServerEvent): Effect.Effect<void> {
-    return this.home.announce(event)
-  }
-
+  private readonly announce = (event: ServerEvent): Effect.Effect<void> => this.home.announce(event)
   private announceUpdate(previous: Spec): Effect.Effect<void> {
     return Effect.suspend(() => {
       const change = changeOf(previous, this.spec)
@@ -392,6 +386,12 @@ export class ServerUnit implements Server {
       yield* this.announce({ _tag: "Failed", ...this.tags, error })
     })
     return Effect.map(this.home.background(drain), (fiber) => this.backends.track(fiber))
+  }
+
+  /** With its acceptor, when that has no connections any more. */
+  private retireWith({ backend, scope }: Running): Effect.Effect<void> {
+    const release = Effect.andThen(this.backends.drained(), Scope.close(scope, Exit.void))
+    return this.retire(backend, this.config.drainTimeout, release)
   }
 
   private count(): Counts {
