@@ -221,6 +221,31 @@ describe("ServerPool", () => {
       })
     )
 
+    it.effect("interrupted, it takes back nothing of another start, nor of a stop", () =>
+      Effect.gen(function* () {
+        const listener = new FakeListener()
+        const pool = yield* make(listener, binds(1))
+        listener.waiting.add("127.0.0.1:8000")
+        const first = yield* start(pool.start)
+        const second = yield* start(pool.start)
+        listener.waiting.clear()
+        yield* Fiber.interrupt(first)
+        yield* Fiber.join(second)
+        const added = yield* pool.addConfig({ bind: "127.0.0.1:9000" })
+        assert.strictEqual(added.state._tag, "Running", "the second has started it")
+
+        listener.waiting.add("127.0.0.1:9001")
+        const adding = yield* start(pool.addConfig({ bind: "127.0.0.1:9001" }))
+        const third = yield* start(pool.start)
+        const stopping = yield* start(pool.stop)
+        yield* Fiber.interrupt(third)
+        yield* Fiber.interrupt(adding)
+        yield* Fiber.join(stopping)
+        yield* pool.addConfig({ bind: "127.0.0.1:9002" })
+        assert.deepStrictEqual(listener.ports, [], "it was stopped after that")
+      })
+    )
+
     it.effect("interrupted, it releases its acceptor and the bind is free", () =>
       Effect.gen(function* () {
         const listener = new FakeListener()

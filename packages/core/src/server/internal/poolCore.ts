@@ -5,8 +5,10 @@
  * interrupted. Whatever else was asked for runs to its end in a fiber of its own, also where who asked does not wait for
  * it any more, so that no server is left half way.
  */
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
@@ -42,7 +44,10 @@ export class PoolCore implements Home {
   readonly announcer: ServerAnnouncer
   readonly name: string
   tls: DefaultTls | undefined
-  private isStarted = false
+  /** It was started, and not stopped since. */
+  private wasStarted = false
+  /** Starts of all that are under way, and that no stop has overruled. */
+  private readonly starts = new Set<object>()
   private isClosed = false
   private readonly work = new Set<Fiber.Fiber<unknown, unknown>>()
 
@@ -67,7 +72,7 @@ export class PoolCore implements Home {
 
   readonly handler = (key: string): Handler | undefined => this.handlers.get(key)
 
-  readonly started = (): boolean => this.isStarted
+  readonly started = (): boolean => !this.isClosed && (this.wasStarted || this.starts.size > 0)
 
   readonly background = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<Fiber.Fiber<A, E>> =>
     Effect.map(Effect.forkDetach(effect, { startImmediately: true }), (fiber) => {
@@ -107,11 +112,15 @@ export class PoolCore implements Home {
 
   /** All that are there when it begins; what comes later is started as it comes. */
   readonly startAll: Effect.Effect<void, ServerPoolError> = Effect.suspend(() => {
-    const before = this.isStarted
+    const mine = {}
     return Effect.uninterruptibleMask((restore) => {
-      this.isStarted = !this.isClosed
-      const undo = Effect.sync(() => void (this.isStarted = before))
-      return Effect.onInterrupt(restore(this.start(this.registry.all)), () => undo)
+      this.starts.add(mine)
+      return Effect.onExit(restore(this.start(this.registry.all)), (exit) =>
+        Effect.sync(() => {
+          const counts = Exit.isSuccess(exit) || !Cause.hasInterruptsOnly(exit.cause)
+          if (this.starts.delete(mine) && counts) this.wasStarted = true
+        })
+      )
     })
   })
 
@@ -129,7 +138,8 @@ export class PoolCore implements Home {
   }
 
   readonly stopAll: Effect.Effect<ReadonlyArray<Stopped>, ServerPoolError> = Effect.suspend(() => {
-    this.isStarted = false
+    this.wasStarted = false
+    this.starts.clear()
     return this.stop(this.registry.all)
   })
 
@@ -192,7 +202,7 @@ export class PoolCore implements Home {
       const refusal = this.refusal(unit)
       if (refusal !== undefined) return Effect.fail(poolError("Add", unit, refusal))
       this.registry.add(unit)
-      const starts = (start ?? this.isStarted) && !unit.config.disabled
+      const starts = (start ?? this.started()) && !unit.config.disabled
       return Effect.andThen(this.announceOf(unit, "Added"), starts ? restore(unit.start()) : Effect.void).pipe(
         Effect.mapError((cause) => poolError("Add", unit, cause)),
         // Who asked may have been interrupted just after it had started.
@@ -295,7 +305,7 @@ export class PoolCore implements Home {
       unit.spec = { ...unit.spec, key }
       unit.membership = "member"
       this.registry.add(unit)
-      const starts = this.isStarted && !unit.config.disabled
+      const starts = this.started() && !unit.config.disabled
       const begin = Effect.andThen(unit.followHandler, starts ? restore(unit.start()) : Effect.void)
       return Effect.andThen(this.announceOf(unit, "Added"), begin).pipe(
         Effect.mapError((cause) => poolError("Add", unit, cause)),
@@ -324,7 +334,6 @@ export class PoolCore implements Home {
   /** Stops all servers and waits for all that drains: nothing is left. */
   readonly close: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     this.isClosed = true
-    this.isStarted = false
     Deferred.doneUnsafe(this.closing, Effect.fail(refused(closedMessage)))
     // Who waits for a lock may still do something, a reload say, which may put back what it had changed.
     do {
