@@ -42,7 +42,8 @@ export interface Reclaimed {
 }
 
 /** Why such a task has failed; what every storage writes. */
-export const diedTooOften = (deaths: number): string => `Its worker died ${deaths} times`
+export const diedTooOften = (maxDeaths: number): string =>
+  maxDeaths === 1 ? "Its worker died" : `Its workers died ${maxDeaths} times`
 
 /** The task of a claim was removed, or is claimed by another worker: what this one found out does not count. */
 export class ClaimLost extends Data.TaggedError("ClaimLost")<{ readonly claim: Claim }> {

@@ -9,10 +9,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as PubSub from "effect/PubSub"
-import * as Stream from "effect/Stream"
 import { type State, type Task, TaskId } from "../domain/Task.ts"
-import { type Claim, ClaimLost, diedTooOften, type Hint, TaskQueue } from "../queue/TaskQueue.ts"
+import { inProcess, waiting } from "../queue/Hints.ts"
+import { type Claim, ClaimLost, diedTooOften, TaskQueue } from "../queue/TaskQueue.ts"
 import { TaskStore } from "./TaskStore.ts"
 
 interface Entry {
@@ -166,7 +165,7 @@ class Tasks {
         again.push(entry.id)
       } else {
         const { startedAt } = entry.state
-        entry.state = { _tag: "Failed", startedAt, finishedAt: now, reason: diedTooOften(entry.deaths) }
+        entry.state = { _tag: "Failed", startedAt, finishedAt: now, reason: diedTooOften(maxDeaths) }
         this.#running.delete(entry)
         failed.push(entry.id)
       }
@@ -190,9 +189,8 @@ const taskOf = ({ createdAt, id, place, state }: Entry): Task => ({ id, place, c
 
 const make = Effect.gen(function* () {
   const tasks = new Tasks()
-  // A worker that is slow to listen misses the oldest.
-  const hints = yield* PubSub.sliding<Hint>(1024)
-  const waiting = (some: boolean) => (some ? PubSub.publish(hints, { _tag: "Waiting" }) : Effect.void)
+  const hints = yield* inProcess
+  const tellWaiting = (some: boolean) => (some ? hints.tell(waiting) : Effect.void)
   const now = <A>(f: (now: number) => A) => Effect.map(Clock.currentTimeMillis, f)
   const settle = (claim: Claim, end: (startedAt: number, finishedAt: number) => State) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) =>
@@ -200,12 +198,12 @@ const make = Effect.gen(function* () {
     )
 
   const store = TaskStore.of({
-    create: (key) => now((now) => tasks.create(key, now)).pipe(Effect.tap(({ fresh }) => waiting(fresh))),
+    create: (key) => now((now) => tasks.create(key, now)).pipe(Effect.tap(({ fresh }) => tellWaiting(fresh))),
     get: (id) => Effect.sync(() => tasks.get(id)),
     list: ({ before = Infinity, limit }) => Effect.sync(() => tasks.list(before, limit)),
     remove: (id) =>
       Effect.sync(() => tasks.remove(id)).pipe(
-        Effect.tap((state) => (state === "Running" ? PubSub.publish(hints, { _tag: "Removed", id }) : Effect.void)),
+        Effect.tap((state) => (state === "Running" ? hints.tell({ _tag: "Removed", id }) : Effect.void)),
         Effect.map((state) => state !== undefined)
       ),
     counts: Effect.sync(() => tasks.counts),
@@ -219,10 +217,10 @@ const make = Effect.gen(function* () {
     fail: (claim, reason) =>
       settle(claim, (startedAt, finishedAt) => ({ _tag: "Failed", startedAt, finishedAt, reason })),
     release: (claims) =>
-      Effect.sync(() => tasks.release(claims)).pipe(Effect.flatMap((released) => Effect.asVoid(waiting(released > 0)))),
+      Effect.sync(() => tasks.release(claims)).pipe(Effect.flatMap((released) => tellWaiting(released > 0))),
     reclaim: (maxDeaths) =>
-      now((now) => tasks.reclaim(maxDeaths, now)).pipe(Effect.tap(({ again }) => waiting(again.length > 0))),
-    hints: Stream.fromPubSub(hints)
+      now((now) => tasks.reclaim(maxDeaths, now)).pipe(Effect.tap(({ again }) => tellWaiting(again.length > 0))),
+    hints: hints.stream
   })
   return Context.make(TaskStore, store).pipe(Context.add(TaskQueue, queue))
 })
