@@ -46,6 +46,7 @@ const monitored = Effect.gen(function* () {
   yield* Effect.provide(ServerMetrics.register(pool, monitor), services)
   yield* pool.start
   yield* turn
+  listener.at(8000).logged("GET").ended(503, 20)
   yield* TestClock.adjust("5 seconds")
   yield* turn
   return { pool, listener, ...read(services) }
@@ -66,7 +67,6 @@ describe("ServerMetrics", () => {
       const backend = listener.at(8000)
       backend.request(3)
       for (const line of [
-        `http_server_active_requests{${s0}} 3`,
         `millrace_server_requests_total{${s0}} 3`,
         `millrace_server_failures_total{${s0}} 0`,
         `millrace_server_connections{${s0}} 3`,
@@ -77,10 +77,86 @@ describe("ServerMetrics", () => {
         assert.include(text().split("\n"), line)
       }
       backend.finish()
-      assert.include(text(), `http_server_active_requests{${s0}} 0\n`)
+      assert.include(text(), `millrace_server_connections{${s0}} 0\n`)
       yield* pool.restart
       assert.include(text(), `millrace_server_requests_total{${s0}} 3\n`, "a counter does not go down")
       assert.include(text(), `millrace_server_starts_total{${s0}} 2\n`)
+    })
+  )
+
+  it.effect("durations and active requests, by method and status, as Prometheus reads them", () =>
+    Effect.gen(function* () {
+      const { listener, pool, text } = yield* setup(binds(1))
+      yield* pool.start
+      const backend = listener.at(8000)
+      const lines = () => text().split("\n")
+      assert.isFalse(
+        lines().some((line) => line.startsWith("http_server_")),
+        "none before there is a request"
+      )
+      const slow = backend.logged("GET")
+      assert.include(lines(), `http_server_active_requests{${s0},http_request_method="GET"} 1`)
+      backend.logged("GET").ended(200, 40)
+      backend.logged("BREW").ended(418, 1)
+      backend.logged("POST").ended(500, 4)
+      backend.logged("POST").ended(undefined, 30_000)
+      slow.ended(200, 700)
+      const name = "http_server_request_duration_seconds"
+      const ok = `${s0},http_request_method="GET",http_response_status_code="200"`
+      for (const line of [
+        "# HELP http_server_request_duration_seconds Duration of HTTP server requests.",
+        "# TYPE http_server_request_duration_seconds histogram",
+        `http_server_active_requests{${s0},http_request_method="GET"} 0`,
+        `${name}_bucket{${ok},le="0.025"} 0`,
+        `${name}_bucket{${ok},le="0.05"} 1`,
+        `${name}_bucket{${ok},le="0.75"} 2`,
+        `${name}_bucket{${ok},le="10"} 2`,
+        `${name}_bucket{${ok},le="+Inf"} 2`,
+        `${name}_sum{${ok}} 0.74`,
+        `${name}_count{${ok}} 2`,
+        `${name}_count{${s0},http_request_method="_OTHER",http_response_status_code="418"} 1`,
+        `${name}_count{${s0},http_request_method="POST",http_response_status_code="500",error_type="500"} 1`,
+        `${name}_bucket{${s0},http_request_method="POST",error_type="aborted",le="10"} 0`,
+        `${name}_count{${s0},http_request_method="POST",error_type="aborted"} 1`
+      ]) {
+        assert.include(lines(), line)
+      }
+      const les = lines().flatMap((line) =>
+        line.startsWith(`${name}_bucket{${ok}`) ? [/le="(.*)"/.exec(line)?.[1]] : []
+      )
+      assert.deepStrictEqual(les.join(" "), "0.005 0.01 0.025 0.05 0.075 0.1 0.25 0.5 0.75 1 2.5 5 7.5 10 +Inf")
+    })
+  )
+
+  it.effect("durations go on over replacements and restarts, and follow a server under its new name", () =>
+    Effect.gen(function* () {
+      const { listener, pool, snapshot, text } = yield* setup(binds(1))
+      const count = (of: string, n: number) =>
+        assert.include(
+          text(),
+          `http_server_request_duration_seconds_count{${of},http_request_method="GET",http_response_status_code="200"} ${n}\n`
+        )
+      yield* pool.start
+      const old = listener.at(8000).logged("GET")
+      yield* pool.update({ ...binds(1)[0]!, maxConnections: 9 })
+      listener.at(8000).logged("GET").ended(200, 1)
+      count(s0, 1)
+      old.ended(200, 1)
+      count(s0, 2)
+      yield* pool.restart
+      listener.at(8000).logged("GET").ended(200, 1)
+      count(s0, 3)
+      const { length } = snapshot()
+      yield* pool.update({ ...binds(1)[0]!, maxConnections: 9, name: "new" })
+      yield* turn
+      count(labels("new", "127.0.0.1:8000"), 3)
+      assert.strictEqual(snapshot().length, length)
+      const backend = listener.at(8000)
+      yield* pool.clear
+      yield* turn
+      assert.deepStrictEqual(snapshot(), [])
+      backend.logged("DELETE").ended(204, 1)
+      assert.deepStrictEqual(snapshot(), [], "what is said of a server that has left is not registered")
     })
   )
 
@@ -226,7 +302,9 @@ describe("ServerMetrics", () => {
           families.set(declared, type)
           current = declared
         } else if (!line.startsWith("# HELP ")) {
-          assert.strictEqual(sample.exec(line)?.[1], current, line)
+          const [, found = ""] = sample.exec(line) ?? []
+          const family = families.get(current) === "histogram" ? found.replace(/_(bucket|sum|count)$/, "") : found
+          assert.strictEqual(family, current, line)
         }
       }
       const expected = all.map(({ kind, name: own }): [string, string] => [ServerMetrics.prometheusNames(own), kind])
@@ -274,7 +352,7 @@ describe("ServerMetrics", () => {
       const row = [`\`${name}\``, kind, `\`${unit}\``, more, prometheus, description]
       assert.include(rows, row.join("|"), `docs/server/monitoring.md needs the row | ${row.join(" | ")} |`)
     }
-    const documented = rows.filter((row) => /^`(http|millrace)\.server\.[a-z_.]+`\|(gauge|counter)/.test(row))
+    const documented = rows.filter((row) => /^`(http|millrace)\.server\.[a-z_.]+`\|(gauge|counter|histogram)/.test(row))
     assert.strictEqual(documented.length, all.length)
   })
 })
