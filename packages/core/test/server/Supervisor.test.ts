@@ -224,6 +224,27 @@ describe("Supervisor", () => {
     })
   )
 
+  it.effect("a server that fails while a stop of it waits is not restarted", () =>
+    Effect.gen(function* () {
+      const { listener, pool, supervisor } = yield* setup(1)
+      const server = Option.getOrThrow(yield* pool.get(first))
+      listener.waiting.add(first)
+      listener.failing.add(first)
+      const starting = yield* start(Effect.exit(pool.start))
+      const stopping = yield* start(pool.stop)
+      assert.deepInclude(yield* server.health, { state: "Starting", wanted: false })
+      // It fails, and what asks next finds a server that has failed, before the stop has its turn.
+      listener.proceed()
+      yield* Fiber.join(starting)
+      listener.failing.clear()
+      yield* Fiber.join(stopping)
+      yield* turn
+      assert.strictEqual(yield* supervisor.restarts, 0)
+      assert.strictEqual(server.state._tag, "Stopped")
+      assert.deepStrictEqual(listener.ports, [])
+    })
+  )
+
   it.effect("a stop at whatever moment is not undone by a restart", () =>
     Effect.gen(function* () {
       let restarts = 0
