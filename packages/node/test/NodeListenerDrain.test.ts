@@ -119,6 +119,21 @@ describe("drain, for good", () => {
     })
   )
 
+  it.live("one whose expectation was refused is idle as any other", () =>
+    Effect.gen(function* () {
+      const { acceptor, backend, port } = yield* serving(text("never"))
+      const client = yield* connect(port)
+      client.send(get("/", "Expect: tea"))
+      assert.include(yield* client.take("\r\n\r\n"), "417 Expectation Failed")
+      assert.strictEqual(backend.counts().requests, 1)
+      yield* acceptor.close
+      const { millis, value } = yield* timed(backend.drain(10_000))
+      assert.deepStrictEqual(value, nothing)
+      assert.isBelow(millis, 100)
+      assert.strictEqual(yield* client.ended, "closed")
+    })
+  )
+
   it.live("a body that still comes after its answer does not hold the end for long", () =>
     Effect.gen(function* () {
       const { acceptor, backend, port } = yield* serving(text("unread."))

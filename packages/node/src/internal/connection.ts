@@ -84,6 +84,17 @@ export class Connection {
   }
 
   request(request: IncomingMessage, response: ServerResponse): void {
+    this.#begin(request, response)
+    this.owner.answer(request, response)
+  }
+
+  /** Answers what no handler gets. */
+  refuse(request: IncomingMessage, response: ServerResponse, status: number): void {
+    this.#begin(request, response)
+    response.writeHead(status).end()
+  }
+
+  #begin(request: IncomingMessage, response: ServerResponse): void {
     const { owner } = this
     this.responses.push(response)
     const logged = owner.begin(response)
@@ -97,7 +108,6 @@ export class Connection {
       if (request.complete) this.#settle()
       else request.once("close", () => this.#settle())
     })
-    owner.answer(request, response)
   }
 
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {

@@ -67,6 +67,10 @@ export class Engine {
       this.#server = server
     }
     this.#server.on("request", (request, response) => this.#connections.get(request.socket)?.request(request, response))
+    // Node would answer by itself, and nobody here would know of it.
+    this.#server.on("checkExpectation", (request, response) =>
+      this.#connections.get(request.socket)?.refuse(request, response, 417)
+    )
     this.#server.on("upgrade", (request, socket, head) => this.#connections.get(socket)?.upgrade(request, socket, head))
     this.#server.emit("listening")
   }
