@@ -14,6 +14,7 @@ import { decompress } from "./internal/decompress.ts"
 import { dial, DialError } from "./internal/dial.ts"
 import { classify, Running, SocketAgent } from "./internal/nodeHttp.ts"
 import { proxyFor } from "./internal/proxy.ts"
+import { upgrade } from "./internal/upgrade.ts"
 
 /**
  * Provides the connector.
@@ -23,7 +24,8 @@ import { proxyFor } from "./internal/proxy.ts"
  */
 export const layer: Layer.Layer<Connector> = Layer.sync(Connector, () => ({
   open: (target) => new NodeHttpTransport(target),
-  decompress
+  decompress,
+  upgrade
 }))
 
 /** How long before the end that a server announces (`Keep-Alive: timeout`) a connection is given up. */

@@ -33,6 +33,7 @@ import { decompress } from "./internal/decompress.ts"
 import { dial, type Dialed, DialError } from "./internal/dial.ts"
 import { withoutBytes } from "./internal/parserError.ts"
 import { type Proxy, proxyFor } from "./internal/proxy.ts"
+import { upgrade } from "./internal/upgrade.ts"
 
 /**
  * Provides the connector.
@@ -50,7 +51,8 @@ import { type Proxy, proxyFor } from "./internal/proxy.ts"
  */
 export const layer: Layer.Layer<Connector> = Layer.sync(Connector, () => ({
   open: (target) => new UndiciTransport(target),
-  decompress
+  decompress,
+  upgrade
 }))
 
 /** How long before the end that a server announces (`Keep-Alive: timeout`) a connection is given up. */

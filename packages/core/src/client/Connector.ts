@@ -24,9 +24,11 @@ import type { HttpBody } from "effect/http/HttpBody"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import { answering, FunctionTransport } from "./internal/functionTransport.ts"
 import type { ConnectPhase, PoolError, RequestInfo } from "../model/PoolError.ts"
+import type { RawConnection } from "../model/RawConnection.ts"
 import type { Timers } from "../model/Timers.ts"
 import type { ConnectionOptions } from "./PoolConfig.ts"
 
@@ -40,6 +42,45 @@ export interface Connector {
   readonly open: (target: Target) => Transport
   /** Decodes a body by its `content-encoding`; absent where the platform's transport already does. */
   readonly decompress?: Decompress | undefined
+  /** Asks for another protocol; absent where the platform cannot hand over a connection. */
+  readonly upgrade?: Upgrade | undefined
+}
+
+/**
+ * Sends one GET that asks for another protocol (RFC 9110, 7.8), over a connection of its own that lives as long as the
+ * scope. Its only time limits are those of connecting.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Upgrade = (
+  target: Target,
+  request: { readonly path: string; readonly headers: ReadonlyArray<string> }
+) => Effect.Effect<Switched | Declined, Failure, Scope.Scope>
+
+/**
+ * The server has switched: 101. The bytes that it sent too early come first.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Switched {
+  readonly _tag: "Switched"
+  readonly headers: RawHeaders
+  readonly connection: RawConnection
+}
+
+/**
+ * The server has answered as if it had not been asked.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Declined {
+  readonly _tag: "Declined"
+  readonly status: number
+  readonly headers: RawHeaders
+  readonly body: ReadableStream<Uint8Array>
 }
 
 /**

@@ -32,13 +32,14 @@ import type { Bulkhead } from "../policy/Bulkhead.ts"
 import type { CircuitBreaker } from "../policy/CircuitBreaker.ts"
 import type { Gate } from "../policy/Gate.ts"
 import type { RateLimit } from "../policy/RateLimit.ts"
-import { Connector } from "./Connector.ts"
+import { Connector, type Switched } from "./Connector.ts"
 import type { HostStats } from "./Host.ts"
 import * as Announcer from "./internal/announcer.ts"
 import * as Clients from "./internal/clients.ts"
 import { invalid } from "./internal/failures.ts"
 import * as MetricsSource from "./internal/metricsSource.ts"
 import { PoolState } from "./internal/state.ts"
+import { upgrader } from "./internal/upgrade.ts"
 import * as ClientMetrics from "../observe/ClientMetrics.ts"
 import * as PoolConfig from "./PoolConfig.ts"
 import { fromHttpClientError, type PoolError } from "../model/PoolError.ts"
@@ -66,6 +67,15 @@ export interface Pool {
    * is busy until the stream ends or is left. As a stream has no status, one of 400 and above is a `ResponseError`.
    */
   readonly stream: (request: HttpClientRequest) => Stream.Stream<Uint8Array, PoolError>
+  /**
+   * Asks for another protocol (RFC 9110, 7.8), as a WebSocket does: `request` is a GET whose headers say which. Either the
+   * server switches, or it answers as to any request.
+   *
+   * The connection is not one of a slot: it is made for this, and lives as long as the scope, or the pool. Credentials, rate
+   * limit, circuit breaker and bulkhead see the request like an attempt of any other, until it is answered; middleware,
+   * retry and hedge do not, nor do the pool's counters. `FetchConnector` cannot do it: `InvalidRequest`.
+   */
+  readonly upgrade: (request: HttpClientRequest) => Effect.Effect<Switched | HttpClientResponse, PoolError, Scope.Scope>
   readonly stats: Effect.Effect<PoolStats>
   /** Counters of one origin; none when the pool has not used it, or has evicted it. */
   readonly hostStats: (origin: string | URL) => Effect.Effect<Option.Option<HostStats>>
@@ -158,12 +168,14 @@ export const make = Effect.fnUntraced(function* (
   const services = yield* Effect.context<never>()
   const announcer = yield* Announcer.make
   const state = new PoolState(config, connector, services, announcer, gates)
+  const upgrade = yield* upgrader(state)
   yield* Effect.addFinalizer(() => state.close)
   if (config.observe.metrics) yield* ClientMetrics.register(MetricsSource.make(state), config.name)
   return {
     client: Clients.make(state, Clients.anySlot),
     httpClient: Clients.makeFolded(state),
     stream: stream(state),
+    upgrade,
     stats: Effect.sync(() => ({ name: config.name, size: config.size, ...state.stats() })),
     hostStats: (origin) =>
       Effect.sync(() => Option.map(Option.fromUndefinedOr(findHost(state, origin)), (_) => _.stats())),

@@ -123,19 +123,20 @@ export interface Gate<out E> {
 }
 
 /**
- * Takes one attempt of a request through the gates, sends it as they left it, and lets it leave them.
+ * Takes one attempt of a request through the gates, sends it as they left it, and lets it leave them. What it comes to is
+ * mostly a response.
  *
  * The result dies if a gate throws while it is left, with the first of such defects; a response is then discarded.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const through = <E, E1, R>(
+export const through = <E, E1, R, A = HttpClientResponse.HttpClientResponse>(
   gates: ReadonlyArray<Gate<E>>,
   request: HttpClientRequest.HttpClientRequest,
-  send: (request: HttpClientRequest.HttpClientRequest) => Effect.Effect<HttpClientResponse.HttpClientResponse, E1, R>,
+  send: (request: HttpClientRequest.HttpClientRequest) => Effect.Effect<A, E1, R>,
   number = 1
-): Effect.Effect<HttpClientResponse.HttpClientResponse, E | E1, R> =>
+): Effect.Effect<A, E | E1, R> =>
   Effect.suspend(() => pass(new Passage(gates, request, number), (attempt) => send(attempt.request)))
 
 /**

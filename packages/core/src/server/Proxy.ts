@@ -10,10 +10,11 @@
  * - What a client says of `Forwarded`, `X-Forwarded-*` and their like is dropped, unless its address is trusted.
  * - A client that leaves aborts the request at the upstream. An upstream that breaks in the middle of an answer breaks the
  *   client's connection: no answer is cut short and looks complete.
+ * - A WebSocket is passed on as bytes, when the upstream has taken its handshake; what is no handshake is refused.
  * - What the pool fails with is a 502, 503 or 504 as problem details (RFC 9457), which tell nothing of what is behind.
  *
- * What it never does: keep or cache answers, decompress, follow redirects, send a body twice, forward WebSockets, `CONNECT` or
- * `TRACE`, or pass on trailers and interim answers.
+ * What it never does: keep or cache answers, decompress, follow redirects, send a body twice, forward `CONNECT`, `TRACE` or
+ * other upgrades than WebSockets, or pass on trailers and interim answers.
  *
  * @since 0.1.0
  */
@@ -74,6 +75,15 @@ export interface Options {
   /** The largest body of a request, in bytes; a larger one is answered with 413. Default: none. */
   readonly maxBodySize?: number | undefined
   /**
+   * Whether WebSockets are forwarded, where the server of the handler and the pool's connector can hand over a connection:
+   * `NodeListener`, `UndiciConnector`, `NodeHttpConnector`. Otherwise they are answered with 501. Default: true.
+   */
+  readonly webSockets?: boolean | undefined
+  /**
+   * The longest silence, of both sides, on a WebSocket. Default: 5 minutes, as Envoy's `stream_idle_timeout`.
+   */
+  readonly webSocketIdleTimeout?: Duration.Input | undefined
+  /**
    * Sees the headers as they are about to be sent; what it gives is sent. To refuse, it fails with a response, or with
    * whatever can be one (`Respondable`). Default: none.
    */
@@ -133,8 +143,8 @@ export interface Upstream {
 }
 
 /**
- * How a target stands. `requests` were given to it, `pending` of them are under way, their bodies included; while it is
- * `out` it gets none, unless all are.
+ * How a target stands. `requests` were given to it, `pending` of them are under way, their bodies included, and of those
+ * `webSockets` have become WebSockets; while it is `out` it gets none, unless all are.
  *
  * @category models
  * @since 0.1.0
@@ -144,6 +154,7 @@ export interface TargetStats {
   readonly baseUrl: string | undefined
   readonly requests: number
   readonly pending: number
+  readonly webSockets: number
   readonly out: boolean
 }
 
@@ -263,6 +274,7 @@ const upstreamOf = (balancer: Balancer): Upstream => ({
       baseUrl: target.base?.href,
       requests: target.requests,
       pending: target.pending,
+      webSockets: target.webSockets,
       out
     }))
   )

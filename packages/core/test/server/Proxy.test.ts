@@ -125,7 +125,7 @@ describe("make", () => {
     ["the server as a whole", { path: "*", method: "OPTIONS" }, 400],
     ["both a length and a coding", { headers: { "content-length": "1", "transfer-encoding": "chunked" } }, 400],
     ["a coding that is not known", { headers: { "transfer-encoding": "gzip" } }, 501],
-    ["a WebSocket", { headers: { upgrade: "WebSocket", connection: "upgrade" } }, 501],
+    ["what asks for a WebSocket and is no handshake", { headers: { upgrade: "WebSocket" } }, 400],
     ["an expectation that cannot be met", { headers: { expect: "the-best" } }, 417],
     ["a host that is none", { headers: { host: "a b" } }, 400],
     ["more than maxBodySize", { headers: { "content-length": "6" } }, 413]
@@ -492,8 +492,8 @@ describe("balance", () => {
       for (let i = 0; i < 4; i++) assert.strictEqual((yield* ask(handler)).status, 200)
       assert.strictEqual(to(wire).filter((url) => url.startsWith("http://a.")).length, 1)
       assert.deepStrictEqual(yield* upstream.targets, [
-        { baseUrl: "http://a.test/x/", requests: 1, pending: 0, out: true },
-        { baseUrl: "http://b.test/y", requests: 4, pending: 0, out: false }
+        { baseUrl: "http://a.test/x/", requests: 1, pending: 0, webSockets: 0, out: true },
+        { baseUrl: "http://b.test/y", requests: 4, pending: 0, webSockets: 0, out: false }
       ])
       down = false
       yield* TestClock.adjust("2 seconds")
@@ -530,7 +530,7 @@ describe("balance", () => {
       const handler = yield* Proxy.make(upstream, quiet)
       for (let i = 0; i < 4; i++) assert.strictEqual((yield* ask(handler)).status, 200)
       const [first] = yield* upstream.targets
-      assert.deepStrictEqual(first, { baseUrl: undefined, requests: 1, pending: 0, out: true })
+      assert.deepStrictEqual(first, { baseUrl: undefined, requests: 1, pending: 0, webSockets: 0, out: true })
     })
   )
 

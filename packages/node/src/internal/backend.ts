@@ -25,6 +25,7 @@ import {
   type Settings,
   type TlsSettings
 } from "@millrace/core/server/Listener"
+import { Takeover } from "@millrace/core/server/Takeover"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -38,6 +39,7 @@ import type { Duplex } from "node:stream"
 import { closeGently, Connection } from "./connection.ts"
 import { Engine } from "./engine.ts"
 import { checkTls } from "./serverTls.ts"
+import { takeover } from "./takeover.ts"
 import { WriteTimeout } from "./writeTimeout.ts"
 
 /**
@@ -63,7 +65,7 @@ const webSockets = Effect.sync(() => new NodeWS.WebSocketServer({ clientTracking
 
 /** A handler is not part of the span that started its server, and has scopes of its own. */
 const contextOfHandlers = Effect.map(Effect.context(), (context) =>
-  Context.omit(Scope.Scope, Tracer.ParentSpan)(context)
+  Context.add(Context.omit(Scope.Scope, Tracer.ParentSpan)(context), Takeover, takeover)
 )
 
 /** @internal */

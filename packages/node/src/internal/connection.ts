@@ -12,6 +12,7 @@ import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import type { NodeBackend } from "./backend.ts"
 import type { Engine } from "./engine.ts"
+import { offer } from "./takeover.ts"
 
 /** How long a client has to read what was sent last and to close its side, before the connection is destroyed. */
 const lingering = 500
@@ -120,7 +121,9 @@ export class Connection {
       logged?.left()
     })
     // Node's timeouts know this connection no more.
-    socket.once("finish", () => linger(raw))
+    const goodbye = () => linger(raw)
+    socket.once("finish", goodbye)
+    offer(request, { socket, head, taken: () => socket.off("finish", goodbye) })
     owner.answerUpgrade(request, socket, head)
   }
 

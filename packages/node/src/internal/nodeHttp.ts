@@ -261,8 +261,12 @@ const pairs = function* (list: ReadonlyArray<string>): Generator<readonly [name:
   for (let i = 0; i + 1 < list.length; i += 2) yield [(list[i] ?? "").toLowerCase(), list[i + 1] ?? ""]
 }
 
-/** Node's own `headers` drop some repeated ones. */
-const collected = (raw: ReadonlyArray<string>): RawHeaders => {
+/**
+ * Node's own `headers` drop some repeated ones.
+ *
+ * @internal
+ */
+export const collected = (raw: ReadonlyArray<string>): { [name: string]: string | Array<string> } => {
   const headers: { [name: string]: string | Array<string> } = Object.create(null)
   for (const [name, value] of pairs(raw)) {
     const before = headers[name]

@@ -198,7 +198,7 @@ export class PoolState implements HostOwner, CallOwner {
     return { origin: known, path }
   }
 
-  private locate(request: HttpClientRequest): Located | PoolError.PoolError {
+  locate(request: HttpClientRequest): Located | PoolError.PoolError {
     const target = BaseUrl.resolve(this.base, request)
     if (target.origin === undefined) return invalid(request, target.reason)
     const { origin, path } = target
@@ -452,7 +452,11 @@ const addTo = (into: Record<string, number>, from: { readonly [key: string]: num
 }
 
 /** The request's headers over the host's defaults, flat, as the wire wants them. */
-const outgoing = (request: HttpClientRequest, defaults: Array<string>, trace: Trace | undefined): Array<string> => {
+export const outgoing = (
+  request: HttpClientRequest,
+  defaults: Array<string>,
+  trace: Trace | undefined
+): Array<string> => {
   const { headers } = request
   // Shared, not copied: a transport does not write to it.
   if (headers === Headers.empty && trace === undefined) return defaults

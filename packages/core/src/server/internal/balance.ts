@@ -21,6 +21,8 @@ export class Target {
   readonly prefix: string
   pending = 0
   requests = 0
+  /** Of those that are pending, the WebSockets. */
+  webSockets = 0
   /** It is passed over until then. */
   outUntil = -Infinity
 

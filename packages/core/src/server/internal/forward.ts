@@ -20,6 +20,9 @@ import * as UrlParams from "effect/http/UrlParams"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { Headers } from "effect/http/Headers"
+import type { RawConnection } from "../../model/RawConnection.ts"
+import type { Switched } from "../../client/Connector.ts"
 import { rawHeadersOf } from "../../model/internal/rawHeaders.ts"
 import { find, type PoolError } from "../../model/PoolError.ts"
 import * as Discard from "../../policy/internal/discard.ts"
@@ -28,6 +31,9 @@ import * as ProxyHeaders from "./proxyHeaders.ts"
 import type { Resolved } from "./proxyOptions.ts"
 import { isPrepared, prepare, type Prepared, tooLarge } from "./proxyRequest.ts"
 import { late, ofError, problem } from "./proxyProblem.ts"
+import { type Offer, Takeover } from "../Takeover.ts"
+import { tunnel } from "./tunnel.ts"
+import * as WebSocket from "./webSocket.ts"
 
 type Answer = HttpServerResponse.HttpServerResponse
 type Handled = Effect.Effect<Answer, unknown, HttpServerRequest | Scope.Scope>
@@ -96,11 +102,20 @@ class Forwarding {
   readonly #settings: Resolved
   readonly #prepared: Prepared
   readonly #upload: Upload
+  /** What the client's connection can be had by, if it asks for a WebSocket. */
+  readonly #offer: Offer | undefined
   #target: Target | undefined = undefined
   #response: HttpClientResponse | undefined = undefined
   #started = false
 
-  constructor(balancer: Balancer, settings: Resolved, request: HttpServerRequest, prepared: Prepared) {
+  constructor(
+    balancer: Balancer,
+    settings: Resolved,
+    request: HttpServerRequest,
+    prepared: Prepared,
+    offer: Offer | undefined
+  ) {
+    this.#offer = offer
     this.#balancer = balancer
     this.#settings = settings
     this.#prepared = prepared
@@ -142,20 +157,21 @@ class Forwarding {
     target.pending++
     target.requests++
     this.#target = target
-    const execute = this.#inTime(target.pool.client.execute(request))
+    const { client, upgrade } = target.pool
+    const execute = this.#inTime(this.#offer === undefined ? client.execute(request) : upgrade(request))
     // Between the response and its being known here there is no moment at which it could be lost.
     return Effect.uninterruptibleMask((restore) =>
       Effect.matchEffect(restore(execute), {
         onSuccess: (response) => {
           this.#balancer.reached(target)
-          return restore(this.#answer(response))
+          return restore("connection" in response ? this.#switch(target, response) : this.#answer(response))
         },
         onFailure: (error) => restore(error._tag === "Late" ? this.#late : this.#failed(target, error, mayTryAnother))
       })
     )
   }
 
-  #inTime(execute: Effect.Effect<HttpClientResponse, PoolError>): Effect.Effect<HttpClientResponse, PoolError | Late> {
+  #inTime<A, R>(execute: Effect.Effect<A, PoolError, R>): Effect.Effect<A, PoolError | Late, R> {
     const { timeout } = this.#settings
     if (timeout === Infinity) return execute
     return Effect.timeoutOrElse(execute, { duration: timeout, orElse: () => Effect.fail(new Late()) })
@@ -184,6 +200,45 @@ class Forwarding {
     return Effect.flatMap(Effect.andThen(noted, other), (next) =>
       next === undefined ? Effect.succeed(ofError(error)) : this.#send(next, false)
     )
+  }
+
+  /** The upstream speaks WebSocket from here on; so will the client. */
+  #switch(target: Target, { connection, headers: raw }: Switched): Handled {
+    const offer = this.#offer
+    if (offer === undefined || !WebSocket.isTaken(raw)) {
+      return Effect.succeed(problem(502, "The service gave an answer that cannot be passed on."))
+    }
+    const { responseHeaders: hook, webSocketIdleTimeout } = this.#settings
+    const { headers } = ProxyHeaders.ofResponse(raw)
+    const passed = hook === undefined ? Effect.succeed(headers) : hook(headers)
+    const counted = Effect.acquireRelease(
+      Effect.sync(() => void target.webSockets++),
+      () => Effect.sync(() => void target.webSockets--)
+    )
+    const piped = (client: RawConnection) =>
+      Effect.andThen(counted, tunnel(client, connection, webSocketIdleTimeout)).pipe(
+        Effect.as(HttpServerResponse.empty({ status: 101 }))
+      )
+    const run = (given: Headers) => {
+      let accepted = false
+      // The client's connection is closed before this ends: nothing more can be written to it.
+      return Effect.scoped(
+        Effect.flatMap(offer.accept(WebSocket.taking(ProxyHeaders.withoutFraming(given), raw)), (client) => {
+          accepted = true
+          return piped(client)
+        })
+      ).pipe(
+        Effect.catch((error) =>
+          Effect.as(
+            Effect.logDebug(error.message),
+            accepted
+              ? HttpServerResponse.empty({ status: 101 })
+              : problem(502, "The service gave an answer that cannot be passed on.")
+          )
+        )
+      )
+    }
+    return Effect.flatMap(passed, run)
   }
 
   /** Of what is given to the server from here on, only the body can still fail: then the connection is cut. */
@@ -238,10 +293,39 @@ export const forward = (balancer: Balancer, settings: Resolved): Handled =>
   Effect.flatMap(HttpServerRequest, (request) => {
     const prepared = prepare(request, settings)
     if (!isPrepared(prepared)) return Effect.succeed(prepared)
-    const { requestHeaders: hook } = settings
-    if (hook === undefined) return new Forwarding(balancer, settings, request, prepared).run
-    return Effect.flatMap(hook(prepared.headers), (changed) => {
-      const headers = ProxyHeaders.withoutFraming(changed)
-      return new Forwarding(balancer, settings, request, { ...prepared, headers }).run
-    })
+    if (WebSocket.isAsked(request.headers)) return forwardWebSocket(balancer, settings, request, prepared)
+    return Effect.flatMap(
+      hooked(settings, prepared),
+      (changed) => new Forwarding(balancer, settings, request, changed, undefined).run
+    )
   })
+
+const forwardWebSocket = (
+  balancer: Balancer,
+  settings: Resolved,
+  request: HttpServerRequest,
+  prepared: Prepared
+): Handled =>
+  Effect.flatMap(Takeover, (takeover) => {
+    const offer = takeover(request)
+    if (offer === undefined) return Effect.succeed(problem(501, "WebSockets are not forwarded here."))
+    const answered = Effect.flatMap(hooked(settings, prepared), ({ headers }) => {
+      const handshake = { ...prepared, headers: WebSocket.asking(headers, request) }
+      return new Forwarding(balancer, settings, request, handshake, offer).run
+    })
+    // Whatever else comes over a connection that was to be a WebSocket's is no request.
+    return Effect.map(answered, (answer) => HttpServerResponse.setHeader(answer, "connection", "close"))
+  })
+
+/** As the user's hook wants it. */
+const hooked = (
+  settings: Resolved,
+  prepared: Prepared
+): Effect.Effect<Prepared, unknown, HttpServerRequest | Scope.Scope> => {
+  const { requestHeaders: hook } = settings
+  if (hook === undefined) return Effect.succeed(prepared)
+  return Effect.map(hook(prepared.headers), (changed) => ({
+    ...prepared,
+    headers: ProxyHeaders.withoutFraming(changed)
+  }))
+}

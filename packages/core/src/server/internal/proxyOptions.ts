@@ -105,6 +105,11 @@ export const fields = {
     max: Infinity,
     default: Infinity
   }),
+  webSockets: Field.boolean("Whether WebSockets are forwarded.", true),
+  webSocketIdleTimeout: Field.duration(
+    "The longest silence, of both sides, on a WebSocket that is forwarded; `Infinity`: no limit.",
+    { default: "5 minutes" }
+  ),
   requestHeaders: Field.code<HeaderHook>(
     "Sees the headers before they are sent.",
     "a function",
@@ -128,6 +133,8 @@ export interface Given {
   via: string | false
   host: "upstream" | "preserve"
   maxBodySize: number
+  webSockets: boolean
+  webSocketIdleTimeout: number
   requestHeaders: HeaderHook
   responseHeaders: HeaderHook
   onError: OnError
@@ -144,6 +151,8 @@ export interface Resolved {
   readonly via: string | false
   readonly host: "upstream" | "preserve"
   readonly maxBodySize: number
+  readonly webSockets: boolean
+  readonly webSocketIdleTimeout: number
   readonly requestHeaders: HeaderHook | undefined
   readonly responseHeaders: HeaderHook | undefined
   readonly onError: OnError | undefined
@@ -161,6 +170,8 @@ export const resolve = (given: Partial<Given>): Resolved => {
     via: given.via ?? fields.via.default,
     host: given.host ?? fields.host.default,
     maxBodySize: given.maxBodySize ?? fields.maxBodySize.default,
+    webSockets: given.webSockets ?? fields.webSockets.default,
+    webSocketIdleTimeout: given.webSocketIdleTimeout ?? fields.webSocketIdleTimeout.default,
     requestHeaders: given.requestHeaders,
     responseHeaders: given.responseHeaders,
     onError: given.onError

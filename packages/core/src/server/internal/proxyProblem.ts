@@ -14,6 +14,7 @@ const titles: { readonly [status: number]: string } = {
   405: "Method Not Allowed",
   413: "Content Too Large",
   417: "Expectation Failed",
+  426: "Upgrade Required",
   501: "Not Implemented",
   502: "Bad Gateway",
   503: "Service Unavailable",

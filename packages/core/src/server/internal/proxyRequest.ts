@@ -13,6 +13,7 @@ import * as ProxyHeaders from "./proxyHeaders.ts"
 import type { Resolved } from "./proxyOptions.ts"
 import * as ProxyPath from "./proxyPath.ts"
 import { problem } from "./proxyProblem.ts"
+import * as WebSocket from "./webSocket.ts"
 
 type Answer = HttpServerResponse.HttpServerResponse
 
@@ -58,11 +59,14 @@ const receivedOf = (request: HttpServerRequest, settings: Resolved): ProxyHeader
 }
 
 /** What must not be forwarded, whatever the upstream thinks of it. */
-const refusalOf = (request: HttpServerRequest): Answer | undefined => {
+const refusalOf = (request: HttpServerRequest, settings: Resolved): Answer | undefined => {
   const { headers, method } = request
   // TRACE shows a client what proxies have added to its request; a tunnel has no place here.
   if (method === "TRACE" || method === "CONNECT") return problem(501, `${method} is not forwarded.`)
-  if (/websocket/i.test(headers["upgrade"] ?? "")) return problem(501, "WebSockets are not forwarded.")
+  if (WebSocket.isAsked(headers)) {
+    const refusal = settings.webSockets ? WebSocket.refusalOf(request) : problem(501, "WebSockets are not forwarded.")
+    if (refusal !== undefined) return refusal
+  }
   const expect = headers["expect"]
   if (expect !== undefined && expect.toLowerCase() !== "100-continue") {
     return problem(417, "The only expectation that is met is 100-continue.")
@@ -76,7 +80,7 @@ const refusalOf = (request: HttpServerRequest): Answer | undefined => {
 
 export const prepare = (request: HttpServerRequest, settings: Resolved): Prepared | Answer => {
   const { method } = request
-  const refusal = refusalOf(request)
+  const refusal = refusalOf(request, settings)
   if (refusal !== undefined) return refusal
   const framing = ProxyHeaders.framingOf(request.headers)
   if (framing._tag === "Refused") return problem(framing.status, framing.detail, { connection: "close" })

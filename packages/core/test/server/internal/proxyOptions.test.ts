@@ -27,6 +27,8 @@ describe("options of a proxy", () => {
       via: "millrace",
       host: "upstream",
       maxBodySize: Infinity,
+      webSockets: true,
+      webSocketIdleTimeout: 300_000,
       requestHeaders: undefined,
       responseHeaders: undefined,
       onError: undefined
