@@ -173,8 +173,8 @@ export const watch = (file: string, options: WatchOptions = {}): Stream.Stream<C
  *
  * **Details**
  *
- * A file that is not valid, or cannot come into force, is logged as an error with all that is wrong with it, and the pool is
- * as before. It is tried again when it changes, not before: after a port has become free, write the file anew. A default TLS that is
+ * A file that is not valid, or cannot come into force, is logged as an error with all that is wrong with it, and told in an
+ * event of the pool (`ConfigRejected`, `RolledBack`); the pool is as before. It is tried again when it changes, not before: after a port has become free, write the file anew. A default TLS that is
  * taken out of the file stays that of the pool.
  *
  * ```ts
@@ -196,7 +196,7 @@ export const watch = (file: string, options: WatchOptions = {}): Stream.Stream<C
  * @since 0.1.0
  */
 export const follow = (
-  pool: Pick<ServerPool, "reload">,
+  pool: Pick<ServerPool, "reload" | "reject">,
   file: string,
   options: FollowOptions = {}
 ): Effect.Effect<void, never, Scope.Scope> => {
@@ -204,6 +204,7 @@ export const follow = (
 
   const apply = (change: Change) =>
     Effect.fromResult(change).pipe(
+      Effect.tapError(pool.reject),
       Effect.flatMap(({ servers, tls }) => pool.reload(servers, { tls })),
       Effect.catch((error) => {
         const inForce = error._tag === "ServerPoolError" && error.reason === "Stop"

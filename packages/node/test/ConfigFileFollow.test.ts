@@ -4,7 +4,7 @@ import { ServerPool } from "@millrace/core"
 import type { ConfigError } from "@millrace/core/server/ServerConfig"
 import { ServerPoolError } from "@millrace/core/server/ServerError"
 import type { ServerEvent } from "@millrace/core/server/ServerEvent"
-import { Deferred, Effect, Logger, Queue, Stream } from "effect"
+import { Deferred, Effect, Logger, Option, Queue, Stream } from "effect"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Fs from "node:fs"
 import { tmpdir } from "node:os"
@@ -42,7 +42,9 @@ const following = (first: string, before: (inside: string) => void = () => {}) =
     const errors = yield* Queue.unbounded<ConfigError | ServerPoolError>()
     const onError = (error: ConfigError | ServerPoolError) => Effect.asVoid(Queue.offer(errors, error))
     yield* ConfigFile.follow(pool, file, { debounce: "20 millis", interval: "1 hour", onError })
-    const reloaded = Stream.runHead(Stream.filter(Stream.fromQueue(events), ({ _tag }) => _tag === "Reloaded"))
+    const next = (tag: ServerEvent["_tag"]) =>
+      Stream.runHead(Stream.filter(Stream.fromQueue(events), ({ _tag }) => _tag === tag))
+    const reloaded = next("Reloaded")
     // The file as it was found.
     yield* reloaded
     const write = (next: string) =>
@@ -52,7 +54,7 @@ const following = (first: string, before: (inside: string) => void = () => {}) =
       })
     const portOf = (name: string) =>
       Effect.map(pool.servers, (servers) => servers.find((one) => one.name === name)?.address?.port ?? 0)
-    return { pool, write, reloaded, error: Queue.take(errors), portOf }
+    return { pool, write, next, reloaded, error: Queue.take(errors), portOf }
   }).pipe(Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnvRecord({})))
 
 const quiet = Effect.provide(Logger.layer([]))
@@ -81,16 +83,23 @@ describe("ConfigFile.follow", () => {
       const logged: Array<string> = []
       const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel} ${String(message)}`))
       yield* Effect.gen(function* () {
-        const { error, pool, portOf, reloaded, write } = yield* following(`httpServers:\n${server("a")}`)
+        const { error, next, pool, portOf, reloaded, write } = yield* following(`httpServers:\n${server("a")}`)
         const client = yield* connect(yield* portOf("a"))
         yield* write(`httpServers:\n${server("a", ", handlr: other")}`)
         const unknown = yield* error
         assert.strictEqual(unknown._tag, "ConfigError")
         assert.include(unknown.message, "httpServers[0].handlr")
+        assert.deepStrictEqual(yield* next("ConfigRejected"), Option.some({ _tag: "ConfigRejected", error: unknown }))
         // Only the pool knows its handlers.
         yield* write(`httpServers:\n${server("a", ", handler: nobody")}`)
-        assert.include((yield* error).message, "nobody")
-        assert.lengthOf(logged, 2)
+        const nobody = yield* error
+        assert.include(nobody.message, "nobody")
+        assert.deepStrictEqual(yield* next("ConfigRejected"), Option.some({ _tag: "ConfigRejected", error: nobody }))
+        yield* write("httpServers: [")
+        const broken = yield* error
+        assert.include(broken.message, "is not valid YAML")
+        assert.deepStrictEqual(yield* next("ConfigRejected"), Option.some({ _tag: "ConfigRejected", error: broken }))
+        assert.lengthOf(logged, 3)
         for (const line of logged) assert.match(line, /^Error .*servers\.yaml is not in force/)
         client.send(get("/"))
         yield* client.take("default.")
@@ -127,7 +136,7 @@ describe("ConfigFile.follow", () => {
       })
       const servers = [{ name: "old", bind: ":1", cause: new Error("stuck") }]
       const reload = () => Effect.fail(new ServerPoolError({ reason: "Stop", servers }))
-      yield* ConfigFile.follow({ reload }, file).pipe(Effect.provide(Logger.layer([logger])))
+      yield* ConfigFile.follow({ reload, reject: () => Effect.void }, file).pipe(Effect.provide(Logger.layer([logger])))
       assert.match(yield* Deferred.await(logged), /^Warn .*servers\.yaml is in force: .*stuck/s)
     }).pipe(Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnvRecord({})))
   )
