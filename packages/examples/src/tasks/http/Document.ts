@@ -25,11 +25,10 @@ const improve = (value: unknown, key: string): unknown => {
   if (Array.isArray(value)) return value.map((item: unknown) => improve(item, key))
   if (!Predicate.isObject(value)) return value
   const node = improved(Object.fromEntries(Object.entries(value)))
+  const { name = key, schema } = node
   // Of all objects with a schema, only parameters and headers may be required.
-  const isParameter = "required" in node && Predicate.isObject(node["schema"])
-  if (!isParameter) return node
-  const name = typeof node["name"] === "string" ? node["name"] : key
-  return { ...node, ...described(name, Object.fromEntries(Object.entries(node["schema"]))) }
+  if (!("required" in node) || !Predicate.isObject(schema)) return node
+  return { ...node, ...described(String(name), Object.fromEntries(Object.entries(schema))) }
 }
 
 export const improved = (spec: Readonly<Record<string, unknown>>): Record<string, unknown> =>
