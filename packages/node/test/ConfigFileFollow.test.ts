@@ -89,16 +89,16 @@ describe("ConfigFile.follow", () => {
         const unknown = yield* error
         assert.strictEqual(unknown._tag, "ConfigError")
         assert.include(unknown.message, "httpServers[0].handlr")
-        assert.deepStrictEqual(yield* next("ConfigRejected"), Option.some({ _tag: "ConfigRejected", error: unknown }))
+        assert.deepInclude(Option.getOrThrow(yield* next("ConfigRejected")), { error: unknown })
         // Only the pool knows its handlers.
         yield* write(`httpServers:\n${server("a", ", handler: nobody")}`)
         const nobody = yield* error
         assert.include(nobody.message, "nobody")
-        assert.deepStrictEqual(yield* next("ConfigRejected"), Option.some({ _tag: "ConfigRejected", error: nobody }))
+        assert.deepInclude(Option.getOrThrow(yield* next("ConfigRejected")), { error: nobody })
         yield* write("httpServers: [")
         const broken = yield* error
         assert.include(broken.message, "is not valid YAML")
-        assert.deepStrictEqual(yield* next("ConfigRejected"), Option.some({ _tag: "ConfigRejected", error: broken }))
+        assert.deepInclude(Option.getOrThrow(yield* next("ConfigRejected")), { error: broken })
         assert.lengthOf(logged, 3)
         for (const line of logged) assert.match(line, /^Error .*servers\.yaml is not in force/)
         client.send(get("/"))
