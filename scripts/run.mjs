@@ -38,6 +38,10 @@ const tasks = {
     says: "a gateway in front of three services, until Ctrl-C",
     run: script("packages/examples/src/gateway/main.ts")
   },
+  tasks: {
+    says: "the tasks service, until Ctrl-C",
+    run: script("packages/examples/src/tasks/main.ts")
+  },
   test: { says: "all tests; name a file or -t pattern for some", run: test },
   check: { says: "everything that is not a test; name checks for some", run: script("scripts/check.mjs") },
   bench: { says: "the benchmark, beside its peers", run: script("packages/examples/src/bench/main.ts") },

@@ -28,8 +28,8 @@ export interface Options {
   readonly username: string
   readonly password?: Redacted.Redacted | undefined
   readonly database: string
-  /** Whether connections are encrypted, and the server's certificate checked. Default: false. */
-  readonly ssl?: boolean | undefined
+  /** Whether connections are encrypted, and how certificates are checked; `true`: as Node does. Default: false. */
+  readonly ssl?: PgClient.PgClientConfig["ssl"]
   /** Of this process, beside the one that hears hints. Default: 10. */
   readonly maxConnections?: number | undefined
   /** Whether tables are made or changed at the start. Default: true. */
