@@ -96,6 +96,10 @@ export const make = Effect.fnUntraced(function* (
   /** Open: no answer is waited for any more. */
   const cut = yield* Latch.make()
 
+  const stopRuns = (id: TaskId, why: Stop) => {
+    for (const run of runs) if (run.claim.id === id) run.stop(why)
+  }
+
   const ended = (run: Run, end: End) =>
     Effect.suspend(() => {
       if (end === "expired") unused.add(run.claim)
@@ -106,6 +110,8 @@ export const make = Effect.fnUntraced(function* (
     Effect.suspend(() => {
       const run = new Run(claim, leaseUntil)
       if (stop !== undefined) run.stop(stop)
+      // Who gets a task again has lost it before, and not noticed yet.
+      stopRuns(claim.id, "lost")
       runs.add(run)
       return Effect.andThen(WorkerMetrics.countStart, run.execute(work, queue)).pipe(
         Effect.tap((end) => ended(run, end)),
@@ -195,7 +201,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.sync(() => {
       if (hint._tag === "Waiting") return void wake.openUnsafe()
       removed?.add(hint.id)
-      for (const run of runs) if (run.claim.id === hint.id) run.stop("cancelled")
+      stopRuns(hint.id, "cancelled")
     })
   ).pipe(Effect.tapCause((cause) => Effect.logError("Hints have ended; tasks are asked for every poll", cause)))
 
