@@ -416,6 +416,38 @@ describe("NodeListener: requests", () => {
     })
   )
 
+  it.live("a body may have maxBodyBytes, and no more: 413, before any handler where its length is told", () =>
+    Effect.gen(function* () {
+      const seen: Array<string> = []
+      const handler = Effect.gen(function* () {
+        const request = yield* HttpServerRequest.HttpServerRequest
+        seen.push(request.url)
+        return HttpServerResponse.text(`${(yield* request.text).length}.`)
+      })
+      const { backend, port } = yield* serving(handler, { maxBodyBytes: 10 })
+      const status = Effect.fnUntraced(function* (bytes: string, end: string) {
+        const client = yield* connect(port)
+        client.send(bytes)
+        return (yield* client.take(end)).split(" ")[1]
+      })
+      const chunked = (path: string, body: string) =>
+        `POST ${path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`
+      const [fits, larger] = ["a".repeat(10), "a".repeat(11)] as const
+      assert.strictEqual(yield* status(post(fits, "/fits"), "10."), "200")
+      assert.strictEqual(yield* status(post(larger, "/told"), "\r\n\r\n"), "413")
+      assert.strictEqual(yield* status(chunked("/chunked", fits), "10."), "200")
+      assert.strictEqual(yield* status(chunked("/chunked-larger", larger), "\r\n\r\n"), "413")
+      assert.deepStrictEqual(seen, ["/fits", "/chunked", "/chunked-larger"])
+      // It is read to its end, and its connection serves on.
+      const client = yield* connect(port)
+      client.send(post(larger))
+      assert.match(yield* client.take("\r\n\r\n"), /^HTTP\/1.1 413 /)
+      client.send(post(fits))
+      yield* client.take("10.")
+      assert.strictEqual(backend.counts().requests, 6)
+    })
+  )
+
   it.live("a head may have maxHeaderBytes, and no more", () =>
     Effect.gen(function* () {
       const { port } = yield* serving(text("fits."), { maxHeaderBytes: 2000 })

@@ -180,6 +180,11 @@ export interface Settings {
   /** Between two requests of a connection. */
   readonly idleTimeout: number
   readonly maxHeaderBytes: number
+  /**
+   * A body that says it is larger is answered with 413 before any handler; one that shows it while a handler collects it
+   * fails there, so that it is a 413, too. A handler that streams a body without a length counts by itself.
+   */
+  readonly maxBodyBytes: number
   readonly maxConnections: number
   readonly keepAlive: boolean
 }

@@ -120,6 +120,8 @@ export interface Options {
   readonly idleTimeout?: Duration.Input | undefined
   /** The largest head of a request. Default: 16384, as Node's. */
   readonly maxHeaderBytes?: number | undefined
+  /** The largest body of a request: 413. A handler that streams one without a length counts by itself. Default: none. */
+  readonly maxBodyBytes?: number | undefined
   /** Connections at a time; one more is refused. Default: none. */
   readonly maxConnections?: number | undefined
   /** Whether a connection serves more than one request. Default: true. */

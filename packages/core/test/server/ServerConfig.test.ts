@@ -53,6 +53,7 @@ describe("ServerConfig", () => {
             writeTimeout: Infinity,
             idleTimeout: 75_000,
             maxHeaderBytes: 16_384,
+            maxBodyBytes: Infinity,
             maxConnections: Infinity,
             keepAlive: true
           },
@@ -134,6 +135,7 @@ describe("ServerConfig", () => {
           writeTimeout: 20_000,
           idleTimeout: "Infinity",
           maxHeaderBytes: 8_192,
+          maxBodyBytes: 0,
           maxConnections: 7,
           keepAlive: false,
           drainTimeout: 0,
@@ -155,6 +157,7 @@ describe("ServerConfig", () => {
               writeTimeout: 20_000,
               idleTimeout: Infinity,
               maxHeaderBytes: 8_192,
+              maxBodyBytes: 0,
               maxConnections: 7,
               keepAlive: false
             },
@@ -189,6 +192,7 @@ describe("ServerConfig", () => {
       ["drainTimeout", { bind: ":1", drainTimeout: "Infinity" }, /from 0 ms to 24 days/],
       ["drainDelay", { bind: ":1", drainDelay: -1 }, /from 0 ms/],
       ["maxHeaderBytes", { bind: ":1", maxHeaderBytes: 100 }, /from 1024/],
+      ["maxBodyBytes", { bind: ":1", maxBodyBytes: -1 }, /0/],
       ["maxConnections", { bind: ":1", maxConnections: 0 }, /at least 1/],
       ["monitor", { bind: ":1", monitor: "on" }, /an object, true for its defaults/],
       ["monitor.path", { bind: ":1", monitor: { path: "health" } }, /a path such as "\/health"/],
@@ -433,6 +437,7 @@ describe("ServerConfig", () => {
       [{ writeTimeout: 1 }, ["writeTimeout"], ["backend"]],
       [{ idleTimeout: 1 }, ["idleTimeout"], ["backend"]],
       [{ maxHeaderBytes: 2048 }, ["maxHeaderBytes"], ["backend"]],
+      [{ maxBodyBytes: 2048 }, ["maxBodyBytes"], ["backend"]],
       [{ maxConnections: 1 }, ["maxConnections"], ["backend"]],
       [{ keepAlive: false }, ["keepAlive"], ["backend"]],
       [{ drainTimeout: 1 }, ["drainTimeout"], ["pool"]],
@@ -534,6 +539,7 @@ httpServers:
     bind: :8080
     readTimeout: 5s
     maxHeaderBytes: 32 KiB
+    maxBodyBytes: 10 MiB
   - bind: "[::1]:9000"
     disabled: yes
     handler: admin
@@ -545,6 +551,7 @@ httpServers:
               handler: "api",
               readTimeout: 5_000,
               maxHeaderBytes: 32_768,
+              maxBodyBytes: 10_485_760,
               monitor: { path: "/up" },
               name: "public",
               bind: ":8080"

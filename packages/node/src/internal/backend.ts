@@ -26,10 +26,12 @@ import {
   type TlsSettings
 } from "@millrace/core/server/Listener"
 import { Takeover } from "@millrace/core/server/Takeover"
+import * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { MaxBodySize } from "effect/http/HttpIncomingMessage"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
@@ -68,6 +70,10 @@ const contextOfHandlers = Effect.map(Effect.context(), (context) =>
   Context.add(Context.omit(Scope.Scope, Tracer.ParentSpan)(context), Takeover, takeover)
 )
 
+/** What collects a body in a handler keeps the limit. */
+const limited = (context: Context.Context<never>, maxBodyBytes: number): Context.Context<never> =>
+  maxBodyBytes === Infinity ? context : Context.add(context, MaxBodySize, ByteSize.bytes(maxBodyBytes))
+
 /** @internal */
 export const makeBackend = (
   settings: Settings,
@@ -78,7 +84,7 @@ export const makeBackend = (
   Effect.gen(function* () {
     if (settings.tls !== undefined) yield* checkTls(settings.tls, around.text)
     const fibers = Scope.makeUnsafe("parallel")
-    const context = yield* contextOfHandlers
+    const context = limited(yield* contextOfHandlers, settings.maxBodyBytes)
     const answers = (from: Handler) => answersOf(from, fibers).pipe(Effect.provideContext(context))
     return new NodeBackend(settings, around, fibers, answers, yield* answers(handler), log)
   })
@@ -144,6 +150,10 @@ export class NodeBackend implements Backend {
 
   get tls(): TlsSettings | undefined {
     return this.#engine.tls
+  }
+
+  get maxBodyBytes(): number {
+    return this.#settings.maxBodyBytes
   }
 
   readonly handle = (handler: Handler): Effect.Effect<void> =>

@@ -85,6 +85,10 @@ export class Connection {
   }
 
   request(request: IncomingMessage, response: ServerResponse): void {
+    const { maxBodyBytes } = this.owner
+    if (maxBodyBytes < Infinity && Number(request.headers["content-length"] ?? 0) > maxBodyBytes) {
+      return this.refuse(request, response, 413)
+    }
     this.#begin(request, response)
     this.owner.answer(request, response)
   }

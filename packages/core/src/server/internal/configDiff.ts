@@ -28,6 +28,7 @@ const settingNames: Record<SettingName, true> = {
   writeTimeout: true,
   idleTimeout: true,
   maxHeaderBytes: true,
+  maxBodyBytes: true,
   maxConnections: true,
   keepAlive: true
 }

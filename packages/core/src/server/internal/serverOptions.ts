@@ -89,6 +89,11 @@ const shared = {
     { default: "75 seconds" }
   ),
   maxHeaderBytes: Field.bytes("The largest head of a request.", { min: KiB, max: MiB, default: 16 * KiB }),
+  maxBodyBytes: Field.bytes("The largest body of a request; one more is a 413.", {
+    min: 0,
+    max: Infinity,
+    default: Infinity
+  }),
   maxConnections: Field.integer("Connections at a time; one more is refused.", {
     min: 1,
     max: Infinity,

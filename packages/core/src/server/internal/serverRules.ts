@@ -127,6 +127,7 @@ const one = (input: unknown, path: string, known: Known, problems: Array<Problem
       writeTimeout: given.writeTimeout ?? fields.writeTimeout.default,
       idleTimeout: given.idleTimeout ?? fields.idleTimeout.default,
       maxHeaderBytes: given.maxHeaderBytes ?? fields.maxHeaderBytes.default,
+      maxBodyBytes: given.maxBodyBytes ?? fields.maxBodyBytes.default,
       maxConnections: given.maxConnections ?? fields.maxConnections.default,
       keepAlive: given.keepAlive ?? fields.keepAlive.default
     },
