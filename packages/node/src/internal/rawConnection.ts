@@ -38,6 +38,8 @@ export const rawConnection = (
 class NodeRawConnection implements RawConnection {
   readonly #socket: Duplex
   #failure: Error | undefined = undefined
+  /** Its scope has ended. */
+  #over = false
   #wakeReader = noop
   #wakeWriter = noop
 
@@ -56,7 +58,7 @@ class NodeRawConnection implements RawConnection {
 
   readonly write: RawConnection["write"] = (bytes) =>
     Effect.suspend(() => {
-      if (!this.#socket.writable) return Effect.fail(this.#error())
+      if (this.#over || !this.#socket.writable) return Effect.fail(this.#error())
       return this.#socket.write(bytes) ? Effect.void : Effect.asVoid(this.#wait("write"))
     })
 
@@ -67,6 +69,9 @@ class NodeRawConnection implements RawConnection {
   close(gently: boolean): Effect.Effect<void> {
     return Effect.callback<void>((resume) => {
       const socket = this.#socket
+      // Whoever still waits must not wait for ever.
+      this.#over = true
+      this.#closed()
       socket.off("readable", this.#readable).off("end", this.#readable)
       socket.off("drain", this.#writable).off("close", this.#closed)
       if (socket.closed) return resume(Effect.void)
@@ -92,6 +97,7 @@ class NodeRawConnection implements RawConnection {
 
   /** `undefined`: nobody knows yet. */
   #next(): Effect.Effect<Uint8Array | undefined, RawConnectionError> | undefined {
+    if (this.#over) return Effect.fail(this.#error())
     const socket = this.#socket
     const bytes: Uint8Array | null = socket.read()
     if (bytes !== null) return Effect.succeed(bytes)
@@ -118,7 +124,7 @@ class NodeRawConnection implements RawConnection {
       }
       this.#wakeWriter = () => {
         done()
-        resume(this.#socket.destroyed ? Effect.fail(this.#error()) : Effect.succeed(undefined))
+        resume(this.#over || this.#socket.destroyed ? Effect.fail(this.#error()) : Effect.succeed(undefined))
       }
       return Effect.sync(done)
     })

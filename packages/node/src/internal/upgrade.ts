@@ -19,6 +19,8 @@ export const upgrade: Upgrade = (target, request) =>
     Effect.flatMap(answered(target, request, socket), (answer): ReturnType<Upgrade> => {
       if (answer._tag === "Declined") return Effect.succeed(answer)
       const { early, headers } = answer
+      // Each side of a tunnel ends by itself.
+      socket.allowHalfOpen = true
       return Effect.mapBoth(rawConnection(socket, early), {
         onSuccess: (connection): Switched => ({ _tag: "Switched", headers, connection }),
         onFailure: (cause): Failure => ({ _tag: "Broken", cause })

@@ -6,7 +6,7 @@
  * - It ends well when both directions have ended, and fails when one cannot go on, or when nothing has moved for too long.
  *   Then whoever has the connections closes both.
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
