@@ -83,12 +83,11 @@ const isOpen = (error: PoolError.PoolError): error is PoolError.CircuitOpen => e
 const whileOpen = (patience: Duration.Input) =>
   Schedule.forever.pipe(
     Schedule.setInputType<PoolError.PoolError>(),
-    Schedule.while(({ input }) => isOpen(input)),
+    Schedule.while(({ elapsed, input }) => isOpen(input) && elapsed < Duration.toMillis(patience)),
     Schedule.modifyDelay(({ input }) => {
       const wait = isOpen(input) ? input.retryAfter : Duration.zero
       return Effect.succeed(Duration.clamp(wait, { minimum: Duration.seconds(1), maximum: Duration.seconds(30) }))
-    }),
-    Schedule.upTo({ duration: patience })
+    })
   )
 
 /** No more is read than is kept; what is cut in the middle of a character ends before it. No database takes a NUL in a text. */
