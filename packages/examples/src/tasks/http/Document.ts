@@ -16,10 +16,14 @@ const isEmptySecurity = (key: string, value: unknown): boolean =>
   typeof value === "object" &&
   Object.keys(value ?? {}).length === 0
 
-const described = (name: string, { description, ...schema }: Readonly<Record<string, unknown>>) => ({
-  description,
-  schema: integers.get(name) ?? schema
-})
+const described = (name: string, { description, ...schema }: Readonly<Record<string, unknown>>) => {
+  const shown = integers.get(name) ?? schema
+  return {
+    description,
+    example: "examples" in shown && Array.isArray(shown.examples) ? shown.examples[0] : undefined,
+    schema: shown
+  }
+}
 
 const improve = (value: unknown, key: string): unknown => {
   if (Array.isArray(value)) return value.map((item: unknown) => improve(item, key))

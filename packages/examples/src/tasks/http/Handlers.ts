@@ -38,7 +38,7 @@ const reached =
     Effect.catch(self, (error) =>
       error.reason === "refused"
         ? Effect.die(error)
-        : Effect.logWarning(error.message, error.cause).pipe(
+        : Effect.logWarning(error.message, String(error.cause)).pipe(
             Effect.andThen(Effect.fail(new Problem.StorageUnavailable({ instance: Problem.instanceOf(request) })))
           )
     )
