@@ -101,15 +101,21 @@ const Stub = group(
   ["min", "must not be longer than max", longer("min", "max")]
 )
 
-const Http = group({
-  url: setting(Kinds.optionalUrl, ""),
-  token: setting(Kinds.secret, ""),
-  headers: setting(Kinds.headers, {}),
-  connections: setting(Kinds.integer(1, 1_024), 8),
-  timeout: setting(Kinds.duration(), "10m"),
-  attempt_timeout: setting(Kinds.duration(), "5m"),
-  max_retries: setting(Kinds.integer(0, 100), 3)
-})
+const Http = group(
+  {
+    url: setting(Kinds.optionalUrl, ""),
+    token: setting(Kinds.secret, ""),
+    headers: setting(Kinds.headers, {}),
+    connections: setting(Kinds.integer(1, 1_024), 16),
+    timeout: setting(Kinds.duration(), "30m"),
+    attempt_timeout: setting(Kinds.duration(), "10m"),
+    max_retries: setting(Kinds.integer(0, 100), 3),
+    rate_limit: setting(Kinds.integer(1, 1_000_000), 100),
+    patience: setting(Kinds.duration({ zero: true }), "5m"),
+    max_result: setting(Kinds.integer(0, 1_048_576), 4_096)
+  },
+  ["attempt_timeout", "must not be longer than timeout", longer("attempt_timeout", "timeout")]
+)
 
 const Work = group(
   {
