@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Option, Scope } from "effect"
+import { Effect, Exit, Fiber, Logger, Option, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { Handler } from "../../src/server/Listener.ts"
 import type * as ServerPool from "../../src/server/ServerPool.ts"
@@ -82,6 +82,9 @@ const consistent = (pool: ServerPool.ServerPool, listener: FakeListener) =>
       assert.isTrue(current.has(backend) || backend.drains === "drained", "a backend that is not current is gone")
     }
   })
+
+/** What was lost is logged. */
+const quiet = Effect.provide(Logger.layer([]))
 
 describe("ServerPool model", () => {
   it.effect("any operations one after the other: what a simple model says, of results and state", () =>
@@ -217,8 +220,11 @@ describe("ServerPool model", () => {
         return dice.chance(0.1) ? pool.clear : Effect.flatMap(pool.filter("bind", next.bind), (view) => view.stop)
       default:
         return Effect.sync(() => {
-          // Requests that nobody ends, and binds that fail for a while.
-          for (const acceptor of listener.openOnes) if (dice.chance(0.5)) acceptor.current?.request()
+          // Requests that nobody ends, addresses that are lost, and binds that fail for a while.
+          for (const acceptor of listener.openOnes) {
+            if (dice.chance(0.5)) acceptor.current?.request()
+            if (dice.chance(0.2)) acceptor.lose()
+          }
           listener.failing.clear()
           if (dice.chance(0.5)) listener.failing.add(next.bind)
         })
@@ -290,7 +296,7 @@ describe("ServerPool model", () => {
           assert.deepStrictEqual(listener.ports, [])
           for (const backend of listener.backends) assert.strictEqual(backend.drains, "drained")
         }
-      }),
+      }).pipe(quiet),
     60_000
   )
 
@@ -341,7 +347,7 @@ describe("ServerPool model", () => {
           assert.deepStrictEqual(listener.ports, [])
           for (const backend of listener.backends) assert.strictEqual(backend.drains, "drained")
         }
-      }),
+      }).pipe(quiet),
     60_000
   )
 })
