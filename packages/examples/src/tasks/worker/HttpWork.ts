@@ -90,7 +90,7 @@ const whileOpen = (patience: Duration.Input) =>
     })
   )
 
-/** No more is read than is kept; what is cut in the middle of a character ends before it. No database takes a NUL in a text. */
+/** No more is read than is kept; what is cut in the middle of a character ends before it. */
 const beginning = (
   response: HttpClientResponse.HttpClientResponse,
   limit: number
@@ -109,11 +109,7 @@ const beginning = (
           () => new WorkFailed({ reason: `The answer cannot be read: ${error.message}` })
         )
       ),
-      Effect.map(() =>
-        new TextDecoder()
-          .decode(bytes.subarray(0, Math.min(size, limit)), { stream: size > limit })
-          .replaceAll("\0", "\ufffd")
-      )
+      Effect.map(() => new TextDecoder().decode(bytes.subarray(0, Math.min(size, limit)), { stream: size > limit }))
     )
   })
 

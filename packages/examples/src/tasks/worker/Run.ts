@@ -22,7 +22,6 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Claim, TaskQueue } from "../queue/TaskQueue.ts"
-import type { StorageError } from "../storage/StorageError.ts"
 import { retrying } from "./Away.ts"
 import type { Work, WorkFailed } from "./Work.ts"
 
@@ -95,8 +94,7 @@ export class Run {
     if (Exit.isSuccess(exit)) {
       return retrying(queue.complete(this.claim, exit.value)).pipe(
         Effect.as("completed" as const),
-        Effect.catchTag("ClaimLost", dropped),
-        Effect.catchTag("StorageError", () => this.#fail(queue, untold))
+        Effect.catchTags({ ClaimLost: dropped, StorageError: () => this.#fail(queue, untold) })
       )
     }
     const failure = Cause.hasDies(exit.cause) ? undefined : exit.cause.reasons.find(Cause.isFailReason)
@@ -111,10 +109,11 @@ export class Run {
   #fail(queue: Queue, reason: string): Effect.Effect<End> {
     return retrying(queue.fail(this.claim, reason)).pipe(
       Effect.as("failed" as const),
-      Effect.catchTag("ClaimLost", dropped),
-      Effect.catchTag("StorageError", (error: StorageError) =>
-        Effect.as(Effect.logError("A task cannot be settled; it will run again", error), "refused" as const)
-      )
+      Effect.catchTags({
+        ClaimLost: dropped,
+        StorageError: (error) =>
+          Effect.as(Effect.logError("A task cannot be settled; it will run again", error), "refused" as const)
+      })
     )
   }
 }
