@@ -6,6 +6,7 @@ import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { appendFile, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -159,6 +160,7 @@ httpServers:
       ["s.yaml", "servers", "must be an object"],
       ["s.yaml", "httpServers:\n  - bind: ':1'\n bind: 2\n", "is not valid YAML: "],
       ["s.yaml", "httpServers:\n\t- bind: ':1'\n", "is not valid YAML: Tabs"],
+      ["s.yaml", "httpServers: [{ bind: ':1', tls: { key: *S3CRET } }]", "is not valid YAML: Unknown alias at"],
       ["s.json", "", "is not valid JSON"],
       ["s.json", "null", "is empty"],
       ["s.json", '{ "key": S3CRET }', "is not valid JSON"],
@@ -189,6 +191,26 @@ httpServers:
         assert.match(folder.message, /cannot be read: it is a directory$/)
         const odd = yield* Effect.flip(ConfigFile.read("bad\0name.yaml"))
         assert.match(odd.message, /cannot be read: ERR_INVALID_ARG_VALUE$/)
+      })
+    )
+
+    it.effect("a few lines of aliases that stand for millions of values are refused at once", () =>
+      Effect.gen(function* () {
+        const tens = Array.from({ length: 8 }, (_, n) => `a${n + 1}: &a${n + 1} [${`*a${n},`.repeat(10)}]`)
+        const bomb = `a0: &a0 x\n${tens.join("\n")}\nhttpServers: *a8\n`
+        const error = yield* Effect.flip(reading("s.yaml", bomb))
+        assert.match(error.message, /s\.yaml: holds more than 100000 values, aliases included$/)
+      })
+    )
+
+    it.effect("what is no file, or far too long, is not read", () =>
+      Effect.gen(function* () {
+        const pipe = Path.join(yield* directory, "pipe.yaml")
+        execFileSync("mkfifo", [pipe])
+        const waiting = yield* Effect.flip(ConfigFile.read(pipe))
+        assert.match(waiting.message, /pipe\.yaml: cannot be read: it is a pipe or a device, not a file$/)
+        const long = yield* Effect.flip(reading("long.yaml", `# ${"x".repeat(16 * 1024 * 1024)}`))
+        assert.match(long.message, /long\.yaml: is longer than 16 MiB$/)
       })
     )
 

@@ -4,7 +4,7 @@ import * as Yaml from "effect/encoding/Yaml"
 import { hasProperty, isObject } from "effect/Predicate"
 import * as Result from "effect/Result"
 import { createHash } from "node:crypto"
-import { readFile } from "node:fs/promises"
+import { readFile, stat } from "node:fs/promises"
 import * as Path from "node:path"
 
 interface Problem {
@@ -28,29 +28,64 @@ const reasons: ReadonlyMap<string, string> = new Map([
   ["EISDIR", "it is a directory"]
 ])
 
+/** In MiB; a longer file has another purpose. */
+const largest = 16
+
+const system = <A>(act: (signal: AbortSignal) => Promise<A>): Effect.Effect<A, string> =>
+  Effect.tryPromise({
+    try: act,
+    catch: (cause) => {
+      const code = hasProperty(cause, "code") && typeof cause.code === "string" ? cause.code : "unknown error"
+      return `cannot be read: ${reasons.get(code) ?? code}`
+    }
+  })
+
 const text = (file: string): Effect.Effect<Result.Result<string, string>> =>
-  Effect.result(
-    Effect.tryPromise({
-      try: (signal) => readFile(file, { encoding: "utf8", signal }),
-      catch: (cause) => {
-        const code = hasProperty(cause, "code") && typeof cause.code === "string" ? cause.code : "unknown error"
-        return `cannot be read: ${reasons.get(code) ?? code}`
-      }
-    })
-  )
+  Effect.gen(function* () {
+    const stats = yield* system(() => stat(file))
+    // To read from a pipe waits, perhaps for ever, and no process ends while it does.
+    if (!stats.isFile() && !stats.isDirectory()) {
+      return yield* Effect.fail("cannot be read: it is a pipe or a device, not a file")
+    }
+    if (stats.size > largest * 1024 * 1024) return yield* Effect.fail(`is longer than ${largest} MiB`)
+    return yield* system((signal) => readFile(file, { encoding: "utf8", signal }))
+  }).pipe(Effect.result)
+
+/** How many values a file may have, where those that aliases repeat count each time. */
+const mostValues = 100_000
+
+/** A few lines of aliases can stand for more values than anybody could look at. */
+const isEndless = (tree: object): boolean => {
+  let values = 0
+  const waiting: Array<unknown> = [tree]
+  while (waiting.length > 0) {
+    const value = waiting.pop()
+    if (++values + waiting.length > mostValues) return true
+    if (typeof value === "object" && value !== null) for (const inner of Object.values(value)) waiting.push(inner)
+  }
+  return false
+}
 
 /** A file as a tree, or what is wrong with it; parsers of JSON quote what they read, which may be secret. */
 const understand = (content: string, json: boolean): Result.Result<object, string> => {
   const parsed = Result.try({
     try: (): unknown => (json ? JSON.parse(content) : Yaml.parse(content)),
     catch: (cause) => {
-      const where = json ? /line \d+ column \d+/.exec(String(cause))?.[0] : String(cause).replace(/^SyntaxError: /, "")
+      // What begins with an asterisk is an alias, or a secret that nobody has quoted.
+      const where = json
+        ? /line \d+ column \d+/.exec(String(cause))?.[0]
+        : String(cause)
+            .replace(/^SyntaxError: /, "")
+            .replace(/alias '\*.*?'/, "alias")
       return `is not valid ${json ? "JSON" : "YAML"}${where === undefined ? "" : `: ${where}`}`
     }
   })
   return Result.flatMap(parsed, (tree) => {
     if (tree === null || tree === undefined) return Result.fail("is empty")
-    return isObject(tree) && !Array.isArray(tree) ? Result.succeed(tree) : Result.fail("must be an object")
+    if (!isObject(tree) || Array.isArray(tree)) return Result.fail("must be an object")
+    return isEndless(tree)
+      ? Result.fail(`holds more than ${mostValues} values, aliases included`)
+      : Result.succeed(tree)
   })
 }
 
