@@ -32,7 +32,17 @@ const hostOf = (written: string): string | undefined => {
   const [, bare, zone] = /^(\[[^%\]]+)(%[\w.~-]+)?\]$/.exec(written) ?? [undefined, undefined, ""]
   const plain = bare === undefined ? written : `${bare}]`
   if (!/^(\[[\da-f:.]+\]|[\w.-]+)$/i.test(plain) || !URL.canParse(`http://${plain}`)) return undefined
-  return `${new URL(`http://${plain}`).hostname.replace(/^\[|\]$/g, "")}${zone ?? ""}`
+  return `${unmapped(new URL(`http://${plain}`).hostname.replace(/^\[|\]$/g, ""))}${zone ?? ""}`
+}
+
+/** `127.0.0.1` for `::ffff:7f00:1`: to the system they are one address. */
+const unmapped = (host: string): string => {
+  const [, high, low] = /^::ffff:([\da-f]+):([\da-f]+)$/.exec(host) ?? []
+  if (high === undefined || low === undefined) return host
+  return [high, low]
+    .map((half) => Number.parseInt(half, 16))
+    .flatMap((half) => [half >> 8, half & 255])
+    .join(".")
 }
 
 /** Understands a text, or says what is wrong with it. */
