@@ -194,16 +194,7 @@ export interface Sources {
   readonly environment?: Source.Environment | undefined
 }
 
-/**
- * Reads the settings, or fails with all that is wrong with them at once.
- *
- * ```ts
- * import { Effect } from "effect"
- * import * as Settings from "../src/tasks/Settings.ts"
- *
- * const permits = Effect.map(Settings.read({ file: "config.yaml" }), ({ app }) => app.semaphore)
- * ```
- */
+/** Reads the settings, or fails with all that is wrong with them at once. A name of a file is relative to the working directory. */
 export const read = ({ environment = process.env, file }: Sources = {}): Effect.Effect<Settings, ConfigError> =>
   Source.read(schema, { file, environment, prefix, former })
 

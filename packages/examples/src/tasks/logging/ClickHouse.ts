@@ -9,6 +9,7 @@
  * - Its errors name no password.
  */
 import { ClickHouseError, ClickHouseLogLevel, createClient } from "@clickhouse/client"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
@@ -58,17 +59,20 @@ const refusals: ReadonlySet<string> = new Set(
 /** The table or its database is not there (any more). */
 const missing: ReadonlySet<string> = new Set(["60", "81"])
 
-const told = (cause: unknown): string => {
+/** What went wrong with one request. */
+class Failure extends Data.TaggedError("Failure")<{
+  /** What ClickHouse answered, if it was reached. */
+  readonly code: string | undefined
+  readonly message: string
+}> {}
+
+const failure = (cause: unknown): Failure => {
   const text = cause instanceof Error && cause.message !== "" ? cause.message : String(cause)
   const [line = ""] = text.split("\n")
-  return cause instanceof ClickHouseError ? `ClickHouse answers ${cause.code}, ${line.slice(0, 300)}` : line
+  return cause instanceof ClickHouseError
+    ? new Failure({ code: cause.code, message: `ClickHouse answers ${cause.code}, ${line.slice(0, 300)}` })
+    : new Failure({ code: undefined, message: line })
 }
-
-const sinkError = (cause: unknown, hindrance: string): SinkError =>
-  new SinkError({
-    reason: cause instanceof ClickHouseError && refusals.has(cause.code) ? "refused" : "unavailable",
-    message: told(cause) + hindrance
-  })
 
 /** Its connections end with the scope. */
 export const sink = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Sink<LogRow>, never, Scope.Scope> {
@@ -91,20 +95,22 @@ export const sink = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   /** Why the table could not be made. */
   let hindrance = ""
 
-  const ask = <A>(run: (signal: AbortSignal) => Promise<A>): Effect.Effect<A, unknown> =>
-    Effect.tryPromise({ try: (signal) => run(signal), catch: (cause) => cause })
+  const ask = <A>(run: (signal: AbortSignal) => Promise<A>): Effect.Effect<A, Failure> =>
+    Effect.tryPromise({ try: (signal) => run(signal), catch: failure })
 
   const prepare = Effect.forEach(schema(options), (query) =>
     ask((signal) => client.command({ query, abort_signal: signal }))
   ).pipe(
-    Effect.asVoid,
-    Effect.tap(() => Effect.sync(() => void (hindrance = ""))),
+    Effect.as(""),
     // It was reached, and did not let us: the table may be there all the same, which the insert will show.
     Effect.catchIf(
-      (cause) => cause instanceof ClickHouseError,
-      (cause) => Effect.sync(() => void (hindrance = `; the table could not be made: ${told(cause)}`))
+      ({ code }) => code !== undefined,
+      ({ message }) => Effect.succeed(`; the table could not be made: ${message}`)
     ),
-    Effect.tap(() => Effect.sync(() => void (prepared = true)))
+    Effect.map((why) => {
+      prepared = true
+      hindrance = why
+    })
   )
 
   return (batch, token) =>
@@ -120,12 +126,14 @@ export const sink = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
           })
         )
       ),
-      Effect.tapError((cause) =>
-        Effect.sync(() => {
-          if (cause instanceof ClickHouseError && missing.has(cause.code)) prepared = false
+      Effect.mapError(({ code = "", message }) => {
+        const gone = missing.has(code)
+        if (gone) prepared = false
+        return new SinkError({
+          reason: refusals.has(code) ? "refused" : "unavailable",
+          message: gone ? message + hindrance : message
         })
-      ),
-      Effect.mapError((cause) => sinkError(cause, prepared ? "" : hindrance)),
+      }),
       Effect.asVoid
     )
 })

@@ -12,7 +12,13 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 
-const isInstalled = spawnSync("clickhouse-server", ["--version"], { stdio: "ignore" }).status === 0
+/** The servers that some distributions bring are too old: they know no `Map`. */
+const oldest = 24
+
+const isInstalled = ((): boolean => {
+  const { stdout } = spawnSync("clickhouse-server", ["--version"], { encoding: "utf8" })
+  return Number(/version (\d+)\./.exec(stdout ?? "")?.[1] ?? 0) >= oldest
+})()
 
 /** A port where nobody listens now. */
 export const freePort = async (): Promise<number> => {
@@ -53,7 +59,7 @@ export class ClickHouse {
 
   async start(): Promise<void> {
     const [program, args] = command(this.port, this.#directory)
-    const child = spawn(program, args, { cwd: this.#directory, stdio: ["ignore", "ignore", "pipe"] })
+    const child = spawn(program, args, { cwd: this.#directory, stdio: ["ignore", "pipe", "pipe"] })
     this.#process = child
     // A run that is broken off leaves nothing behind.
     const end = (): void => void child.kill("SIGKILL")
@@ -61,10 +67,12 @@ export class ClickHouse {
     child.once("exit", () => process.off("exit", end))
     let log = ""
     await new Promise<void>((resolve, reject) => {
-      child.stderr.on("data", (chunk: Buffer) => {
+      const read = (chunk: Buffer): void => {
         log = (log + chunk.toString()).slice(-4_000)
         if (log.includes("Ready for connections")) resolve()
-      })
+      }
+      child.stdout.on("data", read)
+      child.stderr.on("data", read)
       child.once("exit", () => reject(new Error(`ClickHouse ended: ${log}`)))
     })
   }
