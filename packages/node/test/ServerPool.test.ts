@@ -11,6 +11,7 @@ import { Deferred, Effect, Exit, Fiber, Option, Redacted, Scope, Stream } from "
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Net from "node:net"
+import { networkInterfaces } from "node:os"
 import * as Tls from "node:tls"
 import * as NodeListener from "../src/NodeListener.ts"
 import * as UndiciConnector from "../src/UndiciConnector.ts"
@@ -264,6 +265,42 @@ describe("stop", () => {
       yield* Scope.close(scope, Exit.void)
       assert.strictEqual(yield* client.ended, "closed")
       assert.match((yield* Effect.flip(connect(port))).message, /ECONNREFUSED/)
+    })
+  )
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+describe("the forms of a bind", () => {
+  const ipv6 = Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === "::1"))
+  const forms = [
+    { bind: "127.0.0.1:0", expose: "http://127.0.0.1" },
+    { bind: "localhost:0", expose: "http://localhost" },
+    { bind: "0.0.0.0:0", expose: "http://localhost" },
+    { bind: ":0", expose: "http://localhost" },
+    ...(ipv6 ? [{ bind: "[::1]:0", expose: "http://[::1]" }] : [])
+  ]
+  it.live("each accepts where it says, on a port of its own, which its address and its expose have", () =>
+    Effect.gen(function* () {
+      const pool = yield* running(
+        forms.map(({ bind: form }) => ({ name: form, bind: form })),
+        { handlers: text("here.") }
+      )
+      const ports = new Set<number>()
+      yield* pool.forEach((server) =>
+        Effect.gen(function* () {
+          const { host = "", port } = server.address ?? { port: 0 }
+          ports.add(port)
+          const everywhere = host === "0.0.0.0" || host === "::"
+          const client = yield* connect(port, everywhere ? "127.0.0.1" : host)
+          client.send(get())
+          yield* client.take("here.")
+          const expected = forms.find((form) => form.bind === server.name)?.expose
+          assert.strictEqual(server.expose, `${expected}:${port}/`)
+        })
+      )
+      assert.strictEqual(ports.size, forms.length)
+      assert.isFalse(ports.has(0))
     })
   )
 })

@@ -35,8 +35,11 @@ const advice: Record<string, string> = {
   EAI_AGAIN: "the name cannot be resolved at the moment"
 }
 
-/** Errors of accepting after which every further one fails, too: Node would report them without an end. */
-const fatal: ReadonlySet<string> = new Set(["EBADF", "EINVAL", "ENOTSOCK", "EOPNOTSUPP"])
+/**
+ * Errors of accepting that say that this is no listening socket any more: Node would report them without an end. All others
+ * are of one connection, or of the moment (accept(2) names them).
+ */
+const fatal: ReadonlySet<string> = new Set(["EBADF", "EINVAL", "ENOTSOCK"])
 
 const noop = (): void => {}
 
