@@ -1,7 +1,9 @@
 /**
- * The load: so many callers, each of which sends its next request when it has read the answer to the last one.
+ * The load: so many callers, each of which sends its next request when it has read the answer to the last one; or so many
+ * requests a second, whatever becomes of them.
  */
 import * as Effect from "effect/Effect"
+import { setTimeout as delay } from "node:timers/promises"
 import type { Send, Work } from "./Work.ts"
 
 /** What the callers of one measurement share. */
@@ -81,4 +83,42 @@ const caller = (send: Send, work: Work, load: Load): Promise<void> => {
 
 export const drive = async (send: Send, work: Work, callers: number, load: Load): Promise<void> => {
   await Promise.all(Array.from({ length: callers }, () => caller(send, work, load)))
+}
+
+const once = (send: Send): Promise<number> => {
+  switch (send._tag) {
+    case "Promise":
+      return send.send()
+    case "Callback":
+      return new Promise((resolve, reject) => {
+        send.send((error, length) => (error === undefined ? resolve(length) : reject(error)))
+      })
+    case "Effect":
+      return Effect.runPromise(send.send)
+  }
+}
+
+/** `perSecond` requests a second, evenly: what is slow does not slow down the load. */
+export const pace = async (send: Send, work: Work, perSecond: number, load: Load): Promise<void> => {
+  const begin = performance.now()
+  const underWay = new Set<Promise<void>>()
+  let failure: unknown
+  const one = async (started: number) => {
+    try {
+      checked(work, await once(send))
+      load.end(started)
+    } catch (error) {
+      failure ??= error
+    }
+  }
+  for (let sent = 0; load.more() && failure === undefined;) {
+    for (const due = ((performance.now() - begin) / 1000) * perSecond; sent < due; sent++) {
+      const request = one(load.start())
+      underWay.add(request)
+      void request.then(() => underWay.delete(request))
+    }
+    await delay(1)
+  }
+  await Promise.all(underWay)
+  if (failure !== undefined) throw failure
 }

@@ -20,18 +20,34 @@ const percent = (share: number, digits = 0): string => `${(share * 100).toFixed(
 
 const rate = (value: number): string => number(value, value < 1000 ? 1 : 0)
 
-const row = ({ contender, perSecond, ratio, p99, p99Ratio, gc, cpuMicros, serverBusy }: Row): string =>
-  line([
+const compared = ({ ratio, p99, p99Ratio }: Row): ReadonlyArray<string> => [
+  ratio.median.toFixed(2),
+  `${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)}`,
+  p99 === null ? "" : p99.median.toFixed(1),
+  p99Ratio === null ? "" : p99Ratio.median.toFixed(2)
+]
+
+const milliseconds = (figure: { readonly median: number } | undefined | null): string => figure?.median.toFixed(2) ?? ""
+
+/** At a given rate. */
+const latencies = ({ added, p50, p99 }: Row): ReadonlyArray<string> => [
+  milliseconds(p50),
+  milliseconds(added?.p50),
+  milliseconds(p99),
+  milliseconds(added?.p99)
+]
+
+const row = (figures: Row, middle: (row: Row) => ReadonlyArray<string>): string => {
+  const { contender, perSecond, gc, cpuMicros, serverBusy } = figures
+  return line([
     `  ${contender}`,
     rate(perSecond.median),
-    ratio.median.toFixed(2),
-    `${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)}`,
-    p99 === null ? "" : p99.median.toFixed(1),
-    p99Ratio === null ? "" : p99Ratio.median.toFixed(2),
+    ...middle(figures),
     percent(gc, 1),
     number(cpuMicros, 1),
     percent(serverBusy)
   ])
+}
 
 const value = (check: Check, figure: number): string => {
   switch (check.unit) {
@@ -62,21 +78,21 @@ export const head = ({ cpu, cores, memoryGiB, platform, node, date }: Machine, h
 /** Cores that other programs may use before the figures count as disturbed. */
 const quiet = 0.2
 
-export const scenario = ({ scenario, rows, disturbance }: Measured): ReadonlyArray<string> => {
+export const scenario = ({ scenario, rows, missing, disturbance }: Measured): ReadonlyArray<string> => {
   const p99 = scenario.timed ? ["p99 ms", "ratio"] : ["", ""]
+  const paced = scenario.pace !== undefined
   return [
     scenario.title,
     line([
       "",
       scenario.work === "large" ? "files/s" : "req/s",
-      "ratio",
-      "min–max",
-      ...p99,
+      ...(paced ? ["p50 ms", "added", "p99 ms", "added"] : ["ratio", "min–max", ...p99]),
       "gc",
       "µs of cpu",
       "server"
     ]),
-    ...rows.map(row),
+    ...rows.map((figures) => row(figures, paced ? latencies : compared)),
+    ...missing.map((name) => `  ${name.padEnd(widths[0] - 2)}not installed`),
     ...(disturbance > quiet
       ? [`  Rough figures: other programs used ${disturbance.toFixed(1)} cores of this machine meanwhile.`]
       : [])

@@ -21,7 +21,7 @@ export interface Floor {
   readonly name?: string | undefined
   /** Whose figure. Default: the bare pool's. */
   readonly of?: string | undefined
-  /** Compared with whose. Default: the reference's. */
+  /** Compared with whose. Default: that of the scenario's reference. */
   readonly to?: string | undefined
 }
 
@@ -32,6 +32,8 @@ export interface Scenario {
   readonly callers: number
   /** In the order of their turns; Millrace's comes right after the one it is compared with. */
   readonly contenders: ReadonlyArray<string>
+  /** What they are. Default: clients. */
+  readonly measures?: "clients" | "servers" | undefined
   /** How many of them, from the first, work in every round; the others in every third. */
   readonly judged: number
   /** Times each request: for latencies, and for rates of few long requests. */
@@ -39,6 +41,10 @@ export interface Scenario {
   /** A turn lasts so many times as long as the others'. */
   readonly longer: number
   readonly floors: ReadonlyArray<Floor>
+  /** With whose figures those of the others are compared. Default: the reference of all that measure clients. */
+  readonly reference?: string | undefined
+  /** So many requests a second, rather than as many as the callers can: what is looked at are latencies. */
+  readonly pace?: number | undefined
 }
 
 const pair = [reference, millrace]
@@ -168,7 +174,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
 
 /** Heap that Millrace holds for one of a thing. */
 export interface MemoryRow {
-  readonly id: "memory-host" | "memory-idle" | "memory-waiting"
+  readonly id: "memory-host" | "memory-idle" | "memory-waiting" | "memory-server"
   readonly title: string
   readonly count: number
   readonly bound: number
@@ -177,7 +183,8 @@ export interface MemoryRow {
 export const memoryRows: ReadonlyArray<MemoryRow> = [
   { id: "memory-host", title: "heap per known host without connections", count: 5000, bound: 1024 },
   { id: "memory-idle", title: "heap per open idle connection", count: 512, bound: 8 * 1024 },
-  { id: "memory-waiting", title: "heap per waiting request, its fiber included", count: 10_000, bound: 2.5 * 1024 }
+  { id: "memory-waiting", title: "heap per waiting request, its fiber included", count: 10_000, bound: 2.5 * 1024 },
+  { id: "memory-server", title: "heap per idle server of a pool", count: 100, bound: 64 * 1024 }
 ]
 
 /** What a policy costs a request that it lets pass at once: microseconds on top of the bare pool, without sockets. */

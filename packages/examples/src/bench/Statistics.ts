@@ -34,6 +34,10 @@ export const summary = (values: ReadonlyArray<number>): Summary => ({
 export const ratios = (values: ReadonlyArray<number>, reference: ReadonlyArray<number>): Summary =>
   summary(values.map((value, round) => value / (reference[round] ?? Number.NaN)))
 
+/** As `ratios`, for what adds up. */
+export const differences = (values: ReadonlyArray<number>, reference: ReadonlyArray<number>): Summary =>
+  summary(values.map((value, round) => value - (reference[round] ?? Number.NaN)))
+
 /** The slope of the line that fits the points best (least squares): how much `y` grows for one `x`. */
 export const slope = (points: ReadonlyArray<readonly [x: number, y: number]>): number => {
   const meanX = points.reduce((sum, [x]) => sum + x, 0) / points.length

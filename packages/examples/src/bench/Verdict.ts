@@ -46,7 +46,7 @@ const figure = (row: Row, floor: Floor, rows: ReadonlyArray<Row>): number => {
   }
 }
 
-const says = ({ figure, to = reference }: Floor): string =>
+const says = (figure: Floor["figure"], to: string): string =>
   figure === "gc" ? "share of time in garbage collection" : `${figure === "rate" ? "requests/s" : "p99"} ÷ ${to}`
 
 const idOf = ({ id }: Scenario, { figure, name }: Floor): string =>
@@ -56,7 +56,7 @@ const check = (scenario: Scenario, row: Row, floor: Floor, rows: ReadonlyArray<R
   const value = figure(row, floor, rows)
   return {
     id: idOf(scenario, floor),
-    says: says(floor),
+    says: says(floor.figure, floor.to ?? scenario.reference ?? reference),
     value,
     relation: floor.relation,
     bound: floor.bound,

@@ -41,11 +41,19 @@ export const works: { readonly [K in WorkName]: Work } = {
  */
 export type Send =
   | { readonly _tag: "Promise"; readonly send: () => Promise<number> }
-  | { readonly _tag: "Callback"; readonly send: (done: (error: Error | undefined, length: number) => void) => void }
+  | ByCallback
   | { readonly _tag: "Effect"; readonly send: Effect.Effect<number, unknown> }
+
+export interface ByCallback {
+  readonly _tag: "Callback"
+  readonly send: (done: (error: Error | undefined, length: number) => void) => void
+}
 
 /** A client: given the origin, and then the work, it says how one request is sent. Its process ends with its scenario. */
 export type Contender = (origin: string) => Promise<(work: Work) => Send>
 
 /** How many connections each contender may have, if it lets itself be told. */
 export const connections = 8
+
+/** How many callers a server has, each on a connection of its own, and how many connections a proxy may keep to its upstream. */
+export const sockets = 64

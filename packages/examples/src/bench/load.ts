@@ -7,18 +7,28 @@
  */
 import { PerformanceObserver, performance } from "node:perf_hooks"
 import { contenders } from "./contenders/index.ts"
-import { drive } from "./Drive.ts"
+import { drive, pace } from "./Drive.ts"
 import { quantile } from "./Statistics.ts"
 import { type Send, works, type WorkName } from "./Work.ts"
 
+/** Who makes load, and where. */
+export interface Contending {
+  /** By which it is told to work. */
+  readonly name: string
+  /** The client. */
+  readonly client: string
+  readonly origin: string
+}
+
 /** What a load process is started with. */
 export interface LoadArguments {
-  readonly contenders: ReadonlyArray<string>
-  readonly origin: string
+  readonly contenders: ReadonlyArray<Contending>
   readonly work: WorkName
   readonly callers: number
   /** Take the time of every request: for latencies, and for rates of few long requests. */
   readonly timed: boolean
+  /** So many requests a second, rather than as many as so many callers can. */
+  readonly pace: number | undefined
 }
 
 /** What it is asked. */
@@ -32,6 +42,7 @@ export interface LoadResult {
   readonly requests: number
   readonly perSecond: number
   /** Milliseconds; `null` where requests are not timed. */
+  readonly p50: number | null
   readonly p99: number | null
   /** Share of time in garbage collection. */
   readonly gc: number
@@ -42,11 +53,11 @@ export interface LoadResult {
 const run = async (args: LoadArguments): Promise<void> => {
   const work = works[args.work]
   const sends = new Map<string, Send>()
-  for (const name of args.contenders) {
-    const entry = contenders.find((contender) => contender.name === name)
-    if (entry === undefined) throw new Error(`no contender is called ${name}`)
+  for (const { client, name, origin } of args.contenders) {
+    const entry = contenders.find((contender) => contender.name === client)
+    if (entry === undefined) throw new Error(`no contender is called ${client}`)
     const contender = await entry.load()
-    const prepare = await contender(args.origin)
+    const prepare = await contender(origin)
     sends.set(name, prepare(work))
   }
 
@@ -88,13 +99,15 @@ const run = async (args: LoadArguments): Promise<void> => {
       result = {
         requests,
         perSecond: (requests / elapsed) * 1000,
+        p50: args.timed ? quantile(latencies, 0.5) : null,
         p99: args.timed ? quantile(latencies, 0.99) : null,
         gc: collecting / elapsed,
         cpuMicros: (used.user + used.system) / requests
       }
     }, seconds * 1000)
     try {
-      await drive(send, work, args.callers, load)
+      if (args.pace === undefined) await drive(send, work, args.callers, load)
+      else await pace(send, work, args.pace, load)
     } finally {
       clearTimeout(timer)
     }

@@ -5,10 +5,14 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
 import { type Command, parse, usage } from "./Arguments.ts"
 import { machine } from "./Machine.ts"
-import { type Measured, measureMemory, measurePolicy, measureScenario, type Progress, startServer } from "./Measure.ts"
+import { type Measured, measureMemory, measurePolicy, measureScenario, type Progress } from "./Measure.ts"
 import * as Report from "./Report.ts"
-import { memoryRows, policyRows, scenarios } from "./Scenario.ts"
+import { memoryRows, policyRows, scenarios as clientScenarios } from "./Scenario.ts"
+import { startServer } from "./Serving.ts"
+import { serverScenarios } from "./ServerScenario.ts"
 import { type Check, judge, judgeMemory, judgePolicy } from "./Verdict.ts"
+
+const scenarios = [...clientScenarios, ...serverScenarios]
 
 const print = (lines: ReadonlyArray<string>): Effect.Effect<void> =>
   Effect.sync(() => process.stdout.write(`${lines.join("\n")}\n\n`))
@@ -60,8 +64,8 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
 
     const ok = checks.every((check) => check.ok)
     if (json) {
-      const scenarioRows = measured.map(({ scenario: { id, title, callers }, rows, disturbance }) => {
-        return { id, title, callers, disturbance, rows }
+      const scenarioRows = measured.map(({ scenario: { id, title, callers }, rows, missing, disturbance }) => {
+        return { id, title, callers, disturbance, rows, missing }
       })
       const report = { machine: on, plan, judged, ok, checks, scenarios: scenarioRows }
       process.stdout.write(`${JSON.stringify(report, null, 2)}\n`)

@@ -4,13 +4,15 @@
  *
  * The first sample is thrown away: it pays for code that is compiled and for caches that are filled once.
  */
-import { Connector, Pool } from "@millrace/core"
+import { Connector, Pool, ServerPool } from "@millrace/core"
 import { UndiciConnector } from "@millrace/node"
+import * as NodeListener from "@millrace/node/NodeListener"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as FakeConnector from "./FakeConnector.ts"
 import type { MemoryRow } from "./Scenario.ts"
+import { handler } from "./servers/Answer.ts"
 import { median } from "./Statistics.ts"
 
 export interface MemoryArguments {
@@ -94,7 +96,19 @@ const samples: { readonly [K in MemoryRow["id"]]: Sample } = {
       if (waiting !== count) return yield* Effect.die(`${waiting} requests wait instead of ${count}`)
       yield* Fiber.interruptAll([first, ...fibers])
       return bytes
-    }).pipe(Effect.provideService(Connector.Connector, FakeConnector.make(false)))
+    }).pipe(Effect.provideService(Connector.Connector, FakeConnector.make(false))),
+
+  /** Servers that listen, each at a port of its own, and that nobody has asked anything. */
+  "memory-server": ({ count }) =>
+    Effect.gen(function* () {
+      const servers = Array.from({ length: count }, (_, i) => ({ name: `server-${i}`, bind: "127.0.0.1:0" }))
+      const fill = Effect.gen(function* () {
+        const pool = yield* ServerPool.make({ servers, handlers: { default: handler } })
+        yield* pool.start
+        return pool
+      })
+      return yield* growth(count, fill)
+    }).pipe(Effect.provide(NodeListener.layer))
 }
 
 const run = async (args: MemoryArguments): Promise<MemoryResult> => {

@@ -79,12 +79,12 @@ const serve = (socket: Net.Socket): void => {
 
 const server = Net.createServer({ noDelay: true }, serve)
 
-// Busy: the share of a core that this process used since it was last asked. Near 1 it is the server that is measured.
+// The share of a core that this process used since it was last asked. Near 1 it is the server that is measured.
 let since = { at: performance.now(), cpu: process.cpuUsage() }
 process.on("message", () => {
   const now = { at: performance.now(), cpu: process.cpuUsage() }
   const used = now.cpu.user + now.cpu.system - since.cpu.user - since.cpu.system
-  process.send?.({ _tag: "Busy", busy: used / 1000 / (now.at - since.at) })
+  process.send?.({ busy: used / 1000 / (now.at - since.at), gc: 0 })
   since = now
 })
 process.on("disconnect", () => process.exit())

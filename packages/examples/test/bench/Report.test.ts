@@ -2,8 +2,12 @@ import { describe, expect, it } from "@effect/vitest"
 import { contenders, effectStack, fullStack, millrace, reference } from "../../src/bench/contenders/index.ts"
 import type { Row } from "../../src/bench/Measure.ts"
 import * as Report from "../../src/bench/Report.ts"
-import { memoryRows, scenarios } from "../../src/bench/Scenario.ts"
+import { memoryRows, scenarios as clientScenarios } from "../../src/bench/Scenario.ts"
+import { serverScenarios } from "../../src/bench/ServerScenario.ts"
+import { direct, haproxy, pooled, proxy, subjects } from "../../src/bench/servers/index.ts"
 import { judge, judgeMemory } from "../../src/bench/Verdict.ts"
+
+const scenarios = [...clientScenarios, ...serverScenarios]
 
 const flat = (value: number) => ({ median: value, min: value, max: value })
 
@@ -14,6 +18,8 @@ const row = (contender: string, ratio: number, timed: boolean): Row => ({
   rates: new Map([[1, 1]]),
   p99: timed ? flat(12_345.6) : null,
   p99Ratio: timed ? flat(12.34) : null,
+  p50: timed ? flat(1234.56) : null,
+  added: timed ? { p50: flat(-123.45), p99: flat(-123.45) } : null,
   gc: 0.123,
   cpuMicros: 18_073.4,
   serverBusy: 1.01
@@ -22,6 +28,7 @@ const row = (contender: string, ratio: number, timed: boolean): Row => ({
 const measured = scenarios.map((scenario) => ({
   scenario,
   rows: scenario.contenders.map((contender) => row(contender, 12.34, scenario.timed)),
+  missing: [haproxy],
   disturbance: 1.5
 }))
 
@@ -54,11 +61,20 @@ describe("Report", () => {
     }
   })
 
+  it("says which programs are not installed", () => {
+    for (const result of measured) expect(Report.scenario(result)).toContain(`  ${haproxy.padEnd(27)}not installed`)
+  })
+
+  it("shows what is added where the rate is given", () => {
+    const paced = measured.find(({ scenario }) => scenario.id === "proxy-latency")!
+    expect(Report.scenario(paced)[1]).toMatch(/p50 ms +added +p99 ms +added/)
+  })
+
   it("names what was missed", () => {
     expect(Report.missed(checks.map((check) => ({ ...check, ok: true })))).toBe("All floors are met.")
     expect(Report.missed(checks)).toBe(
       "Missed: stack-64 ÷ effect, stack-64 ÷ cockatiel, stack-64 ÷ got, garbage gc, slow-tail p99, " +
-        "memory-host, memory-idle, memory-waiting."
+        "memory-host, memory-idle, memory-waiting, memory-server."
     )
   })
 })
@@ -66,7 +82,7 @@ describe("Report", () => {
 describe("Verdict", () => {
   const scenario = scenarios.find(({ id }) => id === "get-64")!
   const judged = (ratio: number) =>
-    judge({ scenario, rows: [row(reference, 1, false), row(millrace, ratio, false)], disturbance: 0 })
+    judge({ scenario, rows: [row(reference, 1, false), row(millrace, ratio, false)], missing: [], disturbance: 0 })
 
   it("holds the ratio of Millrace against the floor", () => {
     expect(judged(1.4)[0]).toMatchObject({ id: "get-64", value: 1.4, bound: 1.4, ok: true })
@@ -90,26 +106,39 @@ describe("Verdict", () => {
         [4, 10]
       ])
     ]
-    const check = judge({ scenario: stack, rows, disturbance: 0 }).find(({ id }) => id === "stack-64 ÷ effect")
+    const check = judge({ scenario: stack, rows, missing: [], disturbance: 0 }).find(
+      ({ id }) => id === "stack-64 ÷ effect"
+    )
     expect(check).toMatchObject({ value: 6, bound: 5, ok: true })
   })
 
   it("takes a figure that is missing for a failure", () => {
     const timed = { ...scenario, floors: [{ figure: "p99", relation: "<=", bound: 1.2 } as const] }
-    expect(judge({ scenario: timed, rows: [row(millrace, 2, false)], disturbance: 0 })[0]?.ok).toBe(false)
-    expect(judge({ scenario, rows: [row(millrace, Number.NaN, false)], disturbance: 0 })[0]?.ok).toBe(false)
+    expect(judge({ scenario: timed, rows: [row(millrace, 2, false)], missing: [], disturbance: 0 })[0]?.ok).toBe(false)
+    expect(judge({ scenario, rows: [row(millrace, Number.NaN, false)], missing: [], disturbance: 0 })[0]?.ok).toBe(
+      false
+    )
   })
 })
 
 describe("Scenario", () => {
   it("measures Millrace right after the reference, everywhere", () => {
     const names = contenders.map(({ name }) => name)
-    for (const { contenders: taking } of scenarios) {
+    for (const { contenders: taking } of clientScenarios) {
       // What is no ratio is measured alone.
       if (taking.length > 1) {
         expect(taking[0]).toBe(reference)
         expect([millrace, fullStack]).toContain(taking[1])
       }
+      expect(names).toEqual(expect.arrayContaining([...taking]))
+    }
+  })
+
+  it("measures our server and our proxy right after what they are compared with", () => {
+    const names = [...subjects.map(({ name }) => name), direct]
+    for (const { contenders: taking, reference: to } of serverScenarios) {
+      expect(taking[0]).toBe(to)
+      expect([pooled, proxy]).toContain(taking[1])
       expect(names).toEqual(expect.arrayContaining([...taking]))
     }
   })

@@ -1,6 +1,6 @@
 /** A request by undici's `dispatch`: no promise, no stream; the least that a caller of undici can do. */
 import type { Dispatcher } from "undici"
-import type { Send, Work } from "../Work.ts"
+import type { ByCallback, Work } from "../Work.ts"
 
 type Done = (error: Error | undefined, length: number) => void
 
@@ -29,7 +29,7 @@ class Collect implements Dispatcher.DispatchHandler {
   }
 }
 
-export const byDispatch = (next: () => Dispatcher, work: Work): Send => {
+export const byDispatch = (next: () => Dispatcher, work: Work): ByCallback => {
   const options: Dispatcher.DispatchOptions = {
     method: work.method,
     path: work.path,

@@ -13,6 +13,8 @@ export const fullStackTraced = "millrace, traced stack"
 export const effectStack = "effect's own stack"
 export const cockatiel = "undici + cockatiel"
 export const got = "got"
+/** Who asks the servers that are measured. */
+export const sockets = "a socket for each caller"
 
 /** Clients without policies, but for one, which shows what a stack costs elsewhere. */
 const clients: ReadonlyArray<Entry> = [
@@ -34,5 +36,6 @@ export const contenders: ReadonlyArray<Entry> = [
   ...clients,
   { name: fullStack, load: async () => (await import("./Millrace.ts")).full },
   { name: fullStackTraced, load: async () => (await import("./Millrace.ts")).fullTraced },
-  { name: effectStack, load: async () => (await import("./EffectStack.ts")).contender }
+  { name: effectStack, load: async () => (await import("./EffectStack.ts")).contender },
+  { name: sockets, load: async () => (await import("./Sockets.ts")).contender }
 ]
