@@ -42,6 +42,7 @@ import { closeGently, Connection } from "./connection.ts"
 import { Engine } from "./engine.ts"
 import { checkTls } from "./serverTls.ts"
 import { takeover } from "./takeover.ts"
+import { whileOpen } from "./whileOpen.ts"
 import { WriteTimeout } from "./writeTimeout.ts"
 
 /**
@@ -94,7 +95,7 @@ const answersOf = (handler: Handler, scope: Scope.Scope): Effect.Effect<Answers>
   const interruptible = Effect.interruptible(handler)
   return Effect.all({
     request: NodeHttpServer.makeHandler(interruptible, { scope }),
-    upgrade: NodeHttpServer.makeUpgradeHandler(webSockets, interruptible, { scope })
+    upgrade: NodeHttpServer.makeUpgradeHandler(webSockets, whileOpen(interruptible), { scope })
   })
 }
 
