@@ -5,7 +5,7 @@
  * 127.0.0.1:5432 that lets `postgres` in, or a cluster made for the purpose when PostgreSQL is installed.
  */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
-import { describe } from "@effect/vitest"
+import { describe, vi } from "@effect/vitest"
 import { Effect, Layer, Redacted, type Scope } from "effect"
 import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process"
 import { randomUUID } from "node:crypto"
@@ -15,6 +15,9 @@ import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
 import * as Postgres from "../../src/tasks/storage/Postgres.ts"
+
+// To make and drop a database, or a cluster, takes its time on a busy machine.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
 
 /** Where a database is: options of the storage. */
 export interface Location {

@@ -8,6 +8,7 @@ import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
@@ -42,6 +43,10 @@ export interface Options {
   readonly statementTimeout?: Duration.Input | undefined
 }
 
+/** What the system said, without the layers around it. */
+const why = (error: unknown): string =>
+  Predicate.hasProperty(error, "cause") && error.cause instanceof Error ? why(error.cause) : String(error)
+
 const make = (
   options: Options
 ): Effect.Effect<Context.Context<TaskStore | TaskQueue>, StorageError, Scope.Scope | Reactivity.Reactivity> =>
@@ -75,7 +80,9 @@ const make = (
     yield* Effect.scoped(prepare).pipe(
       Effect.mapError(storageError(migrate ? "migrate" : "connect")),
       Effect.tapError((error) =>
-        error.reason === "unavailable" ? Effect.logWarning("The database cannot be reached yet", error) : Effect.void
+        error.reason === "unavailable"
+          ? Effect.logWarning(`${settings.host}:${settings.port} does not serve yet: ${why(error)}`)
+          : Effect.void
       ),
       Effect.retry({
         schedule: Schedule.spaced("1 second"),

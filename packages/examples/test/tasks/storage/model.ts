@@ -141,6 +141,6 @@ export const model = <E>(name: string, storage: Layer.Layer<TaskStore | TaskQueu
             yield* check(tasks)
           }
         }),
-      { arbitrary: { runs }, timeout: 60_000 }
+      { arbitrary: { runs, size: 40 }, timeout: 60_000 }
     )
   })
