@@ -114,6 +114,27 @@ describe("a pool, as its requirements have it", () => {
     })
   )
 
+  it.effect("a server that has failed, and is disabled then, should not run: the pool is ready without it", () =>
+    Effect.gen(function* () {
+      const listener = new FakeListener()
+      const pool = yield* make(listener, binds(2))
+      listener.failing.add("127.0.0.1:8001")
+      yield* Effect.exit(pool.start)
+      const server = Option.getOrThrow(yield* pool.get("127.0.0.1:8001"))
+      assert.isFalse(yield* pool.ready)
+      yield* pool.update({ ...binds(2)[1]!, disabled: true })
+      assert.deepInclude(yield* server.health, { state: "Stopped", wanted: false })
+      assert.isTrue(yield* pool.ready)
+      // What cannot come into force leaves it as it was.
+      const enabled = binds(2)[1]!
+      assert.strictEqual((yield* Effect.flip(pool.update(enabled)))._tag, "ServerPoolError")
+      assert.deepInclude(yield* server.health, { state: "Stopped", wanted: false })
+      listener.failing.clear()
+      yield* pool.update(enabled)
+      assert.deepInclude(yield* server.health, { state: "Running", wanted: true })
+    })
+  )
+
   it.effect("reject tells of configurations that were refused elsewhere, and touches nothing", () =>
     Effect.gen(function* () {
       const listener = new FakeListener()

@@ -156,13 +156,12 @@ export class ServerUnit implements Server {
 
   /** Ends with the scope of the acceptor, unless that is lost before. */
   private loss(acceptor: Acceptor): Effect.Effect<void> {
-    const lose = (error: ListenError) =>
+    const heard = (error: ListenError) =>
       Effect.suspend(() => {
         const running = this.phase
-        if (running._tag !== "Running" || running.acceptor !== acceptor) return Effect.void
-        return Effect.uninterruptible(this.lose(running, error))
+        return running._tag === "Running" && running.acceptor === acceptor ? this.lose(running, error) : Effect.void
       })
-    return Effect.catch(acceptor.lost, (error) => this.lock.withPermit(lose(error)))
+    return Effect.catch(acceptor.lost, (error) => this.lock.withPermit(Effect.uninterruptible(heard(error))))
   }
 
   /** Nobody accepts any more. It should run, so it has failed; connections that there are drain. */
@@ -297,6 +296,8 @@ export class ServerUnit implements Server {
     if (running._tag === "Running" && !next.config.disabled) return this.change(running, next)
     this.spec = next
     if (running._tag === "Running") return Effect.asVoid(this.stop)
+    // One that has failed should not run any more.
+    if (next.config.disabled) [this.wanted, this.phase] = [false, stopped]
     return starts && !next.config.disabled ? this.start() : this.announceUpdate(previous)
   }
 
@@ -352,9 +353,8 @@ export class ServerUnit implements Server {
   private announceUpdate(previous: Spec): Effect.Effect<void> {
     return Effect.suspend(() => {
       const change = changeOf(previous, this.spec)
-      return change === undefined
-        ? Effect.void
-        : this.announce({ _tag: "Updated", ...this.tags, fields: change.fields })
+      if (change === undefined) return Effect.void
+      return this.announce({ _tag: "Updated", ...this.tags, fields: change.fields })
     })
   }
 
