@@ -42,6 +42,10 @@ const tasks = {
     says: "the tasks service, until Ctrl-C",
     run: script("packages/examples/src/tasks/main.ts")
   },
+  load: {
+    says: "10 000 tasks through the tasks service, on a PostgreSQL",
+    run: script("packages/examples/src/tasks/load/main.ts")
+  },
   test: { says: "all tests; name a file or -t pattern for some", run: test },
   check: { says: "everything that is not a test; name checks for some", run: script("scripts/check.mjs") },
   bench: { says: "the benchmark, beside its peers", run: script("packages/examples/src/bench/main.ts") },
