@@ -142,6 +142,22 @@ describe("make", () => {
     )
   }
 
+  it.effect("a WebSocket is not forwarded where its connection cannot be had, or nobody wants it", () =>
+    Effect.gen(function* () {
+      const headers = {
+        connection: "Upgrade",
+        upgrade: "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="
+      }
+      for (const webSockets of [true, false]) {
+        const { handler, wire } = yield* proxy(answering, { webSockets })
+        assert.strictEqual((yield* ask(handler, plain({ headers }))).status, 501)
+        assert.strictEqual(wire.sent.length, 0)
+      }
+    })
+  )
+
   it.effect("TRACE and CONNECT are not forwarded", () =>
     Effect.gen(function* () {
       const { handler, wire } = yield* proxy(answering)
