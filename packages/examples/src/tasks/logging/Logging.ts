@@ -71,9 +71,9 @@ const measure = Effect.fnUntraced(function* (counts: () => Batcher.Counts): Effe
     )
   const counter = (name: string, description: string, count: () => number) =>
     register(Metric.counter(name, { description, incremental: true }), () => ({ count: count(), incremental: true }))
-  yield* counter("tasks.log.written", "Log rows that ClickHouse has", () => counts().written)
-  yield* counter("tasks.log.dropped", "Log rows that were lost", () => counts().dropped)
-  yield* register(Metric.gauge("tasks.log.waiting", { description: "Log rows in memory" }), () => ({
+  yield* counter("tasks.log.written", "Log rows that ClickHouse has.", () => counts().written)
+  yield* counter("tasks.log.dropped", "Log rows that were lost.", () => counts().dropped)
+  yield* register(Metric.gauge("tasks.log.waiting", { description: "Log rows in memory." }), () => ({
     value: counts().waiting
   }))
 })

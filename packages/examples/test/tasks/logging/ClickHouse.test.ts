@@ -145,53 +145,59 @@ layer(Server.layer, { excludeTestServices: true, timeout: "60 seconds" })("Click
     })
   )
 
-  it.effect("a batch of thousands arrives", () =>
-    Effect.gen(function* () {
-      const server = yield* Server
-      const sink = yield* ClickHouse.sink(options(server, "many"))
-      yield* sink(
-        Array.from({ length: 10_000 }, (_, n) => row(`${n} ${"x".repeat(100)}`)),
-        "1"
-      )
-      const count = yield* Effect.promise(() => server.ask("select toUInt32(count()) as n from many.logs"))
-      assert.deepStrictEqual(count, [{ n: 10_000 }])
-    })
+  it.effect(
+    "a batch of thousands arrives",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* Server
+        const sink = yield* ClickHouse.sink(options(server, "many"))
+        yield* sink(
+          Array.from({ length: 10_000 }, (_, n) => row(`${n} ${"x".repeat(100)}`)),
+          "1"
+        )
+        const count = yield* Effect.promise(() => server.ask("select toUInt32(count()) as n from many.logs"))
+        assert.deepStrictEqual(count, [{ n: 10_000 }])
+      }),
+    { timeout: 30_000 }
   )
 
-  it.effect("not there at the start, killed and started again: each row is there once", () =>
-    Effect.gen(function* () {
-      const server = new Engine.ClickHouse(yield* Effect.promise(() => Engine.freePort()))
-      yield* Effect.addFinalizer(() => Effect.promise(() => server.close()))
-      const away = yield* Deferred.make<void>()
-      const back = yield* Deferred.make<void>()
-      const scope = yield* Scope.make()
-      const batcher = yield* Batcher.make<LogRow.LogRow>({
-        sink: yield* ClickHouse.sink(options(server, "tasks")).pipe(Scope.provide(scope)),
-        batchSize: 2,
-        batchInterval: Duration.millis(5),
-        buffer: 100,
-        attempts: 2,
-        pause: Duration.millis(20),
-        flushTimeout: Duration.seconds(30),
-        report: ({ event }) =>
-          event === "away" ? Deferred.succeed(away, undefined) : Deferred.succeed(back, undefined)
-      }).pipe(Scope.provide(scope))
-      const names = Array.from({ length: 9 }, (_, n) => `row ${n}`)
+  it.effect(
+    "not there at the start, killed and started again: each row is there once",
+    () =>
+      Effect.gen(function* () {
+        const server = new Engine.ClickHouse(yield* Effect.promise(() => Engine.freePort()))
+        yield* Effect.addFinalizer(() => Effect.promise(() => server.close()))
+        const away = yield* Deferred.make<void>()
+        const back = yield* Deferred.make<void>()
+        const scope = yield* Scope.make()
+        const batcher = yield* Batcher.make<LogRow.LogRow>({
+          sink: yield* ClickHouse.sink(options(server, "tasks")).pipe(Scope.provide(scope)),
+          batchSize: 2,
+          batchInterval: Duration.millis(5),
+          buffer: 100,
+          attempts: 2,
+          pause: Duration.millis(20),
+          flushTimeout: Duration.seconds(30),
+          report: ({ event }) =>
+            event === "away" ? Deferred.succeed(away, undefined) : Deferred.succeed(back, undefined)
+        }).pipe(Scope.provide(scope))
+        const names = Array.from({ length: 9 }, (_, n) => `row ${n}`)
 
-      // It is not there at the start: nothing waits for it.
-      for (const name of names.slice(0, 3)) batcher.offer(row(name))
-      yield* Deferred.await(away)
-      yield* Effect.promise(() => server.start())
-      yield* Deferred.await(back)
+        // It is not there at the start: nothing waits for it.
+        for (const name of names.slice(0, 3)) batcher.offer(row(name))
+        yield* Deferred.await(away)
+        yield* Effect.promise(() => server.start())
+        yield* Deferred.await(back)
 
-      yield* Effect.promise(() => server.kill())
-      for (const name of names.slice(3, 6)) batcher.offer(row(name))
-      yield* Effect.promise(() => server.start())
-      for (const name of names.slice(6)) batcher.offer(row(name))
-      yield* Scope.close(scope, Exit.void)
-      assert.deepStrictEqual(batcher.counts(), { written: 9, dropped: 0, waiting: 0 })
-      assert.deepStrictEqual(yield* messages(server, "tasks"), names)
-    })
+        yield* Effect.promise(() => server.kill())
+        for (const name of names.slice(3, 6)) batcher.offer(row(name))
+        yield* Effect.promise(() => server.start())
+        for (const name of names.slice(6)) batcher.offer(row(name))
+        yield* Scope.close(scope, Exit.void)
+        assert.deepStrictEqual(batcher.counts(), { written: 9, dropped: 0, waiting: 0 })
+        assert.deepStrictEqual(yield* messages(server, "tasks"), names)
+      }),
+    { timeout: 60_000 }
   )
 })
 
