@@ -49,11 +49,6 @@ export class Run {
     this.#leaseUntil = leaseUntil
   }
 
-  /** Whether its claim is to be renewed. */
-  get holds(): boolean {
-    return (this.state === "Working" || this.state === "Settling") && !Deferred.isDoneUnsafe(this.#stopped)
-  }
-
   renewed(leaseUntil: number): void {
     this.#leaseUntil = leaseUntil
   }
@@ -97,7 +92,8 @@ export class Run {
         Effect.catchTags({ ClaimLost: dropped, StorageError: () => this.#fail(queue, untold) })
       )
     }
-    const failure = Cause.hasDies(exit.cause) ? undefined : exit.cause.reasons.find(Cause.isFailReason)
+    // Beside a defect there is none.
+    const failure = exit.cause.reasons.find(Cause.isFailReason)
     return failure === undefined
       ? Effect.andThen(Effect.logError("The work of a task broke", exit.cause), this.#fail(queue, broken))
       : Effect.andThen(

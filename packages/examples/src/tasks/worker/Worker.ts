@@ -161,7 +161,7 @@ export const make = Effect.fnUntraced(function* (
   })
 
   const renew = Effect.gen(function* () {
-    const held = [...runs].filter((run) => run.holds)
+    const held = [...runs]
     if (held.length === 0) return
     const from = yield* elapsed
     const answer = yield* queue.renew(
@@ -229,8 +229,8 @@ export const make = Effect.fnUntraced(function* (
   yield* Effect.forkScoped(listening, { startImmediately: true })
   yield* Effect.forkScoped(everyBeat(renew))
   yield* Effect.forkScoped(everyBeat(bringBack))
-  const loop = yield* Effect.forkDetach(Effect.forever(claiming))
-  yield* Effect.addFinalizer(() => stop(loop))
+  // Begun last, so ended first: claims are renewed, and cancelled tasks end, until nothing runs.
+  yield* Effect.acquireRelease(Effect.forkDetach(Effect.forever(claiming)), stop)
 
   return Worker.of({ status: Effect.sync(() => ({ running: runs.size, permits: limit, draining })) })
 })
@@ -249,9 +249,9 @@ const tell: Readonly<Record<End, Effect.Effect<void>>> = {
 /**
  * ```ts
  * import { Layer } from "effect"
- * import * as Memory from "../storage/Memory.ts"
- * import * as StubWork from "./StubWork.ts"
- * import * as Worker from "./Worker.ts"
+ * import * as Memory from "../../src/tasks/storage/Memory.ts"
+ * import * as StubWork from "../../src/tasks/worker/StubWork.ts"
+ * import * as Worker from "../../src/tasks/worker/Worker.ts"
  *
  * export const tasks = Worker.layer({ permits: 4 }).pipe(
  *   Layer.provide(StubWork.layer()),

@@ -48,6 +48,21 @@ describe("Run", () => {
       })
     )
 
+    it.effect("who gets a task again gives up what it did before", () =>
+      Effect.gen(function* () {
+        const { create, jobs, memory, metric, running } = yield* open({ permits: 3 })
+        const [id] = yield* create(1)
+        yield* memory.release([{ id: id!, fence: 1 }])
+        yield* settle
+        assert.deepStrictEqual(
+          jobs.map(({ state }) => state),
+          ["interrupted", "working"]
+        )
+        assert.strictEqual(yield* running, 1)
+        assert.strictEqual(yield* metric("tasks.lost"), 1)
+      })
+    )
+
     it.effect("a result under a lost claim is dropped, and only told", () =>
       Effect.gen(function* () {
         const { create, jobs, logs, memory, metric, running, state } = yield* open({ hints: false, poll: "1 hour" })
@@ -96,7 +111,7 @@ describe("Run", () => {
 
     it.effect("tasks of a dead worker run here when their lease has ended", () =>
       Effect.gen(function* () {
-        const { create, jobs, memory } = yield* open({ hints: false, lease: "30 seconds" })
+        const { create, jobs, memory } = yield* open({ hints: false, lease: "30 seconds", poll: "1 hour" })
         yield* create(2)
         yield* memory.claim({ worker: "dead", limit: 2, lease: Duration.seconds(30) })
         yield* TestClock.adjust("29 seconds")
@@ -179,9 +194,27 @@ describe("Run", () => {
             assert.include(yield* state(third!), { result: "again" })
             assert.deepStrictEqual(yield* store.counts, { waiting: 0, running: 0 })
             assert.deepStrictEqual(yield* memory.reclaim(1), { again: [], failed: [] })
+            const { released } = storage
+            yield* TestClock.adjust("1 minute")
+            assert.strictEqual(storage.released, released)
           })
       )
     }
+
+    it.effect("after a renewal: the lease is counted from the question for it", () =>
+      Effect.gen(function* () {
+        const { create, jobs, storage } = yield* open({ lease: "30 seconds" })
+        yield* create(1)
+        storage.after = (operation) => (operation === "renew" ? Effect.sleep("5 seconds") : Effect.void)
+        // Asked at 10 s, answered at 15 s.
+        yield* TestClock.adjust("16 seconds")
+        storage.mode = "away"
+        yield* TestClock.adjust("23900 millis")
+        assert.strictEqual(jobs[0]!.state, "working")
+        yield* TestClock.adjust("100 millis")
+        assert.strictEqual(jobs[0]!.state, "interrupted")
+      })
+    )
 
     it.effect("a lease is counted from the question for tasks, not from the answer", () =>
       Effect.gen(function* () {

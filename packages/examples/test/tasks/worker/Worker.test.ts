@@ -4,7 +4,7 @@ import { TestClock } from "effect/testing"
 import { TaskStore } from "../../../src/tasks/storage/TaskStore.ts"
 import * as Memory from "../../../src/tasks/storage/Memory.ts"
 import * as StubWork from "../../../src/tasks/worker/StubWork.ts"
-import { WorkFailed } from "../../../src/tasks/worker/Work.ts"
+import { Work, WorkFailed } from "../../../src/tasks/worker/Work.ts"
 import * as Worker from "../../../src/tasks/worker/Worker.ts"
 import { open, settle } from "./workshop.ts"
 
@@ -320,6 +320,32 @@ describe("Worker", () => {
       assert.isTrue((yield* worker.status).draining)
       assert.isUndefined(yield* metric("tasks.running"))
     })
+  )
+
+  it.effect("several share a queue: each task runs once, on all of them", () =>
+    Effect.gen(function* () {
+      const store = yield* TaskStore
+      const ran: Array<string> = []
+      const workers = yield* Effect.forEach([1, 2, 3], (n) =>
+        Worker.make({ name: `worker ${n}`, permits: 2 }).pipe(
+          Effect.provideService(Work, {
+            run: (id) =>
+              Effect.delay(
+                Effect.sync(() => (ran.push(id), `by ${n}`)),
+                "1 second"
+              )
+          })
+        )
+      )
+      yield* Effect.forEach(Array.from({ length: 60 }), () => store.create())
+      yield* settle
+      for (const { status } of workers) assert.strictEqual((yield* status).running, 2)
+      yield* TestClock.adjust("30 seconds")
+      assert.strictEqual(new Set(ran).size, 60)
+      assert.strictEqual(ran.length, 60)
+      const by = new Set((yield* store.list({ limit: 100 })).map(({ state }) => JSON.stringify(state).slice(-5)))
+      assert.strictEqual(by.size, 3)
+    }).pipe(Effect.scoped, Effect.provide(Memory.layer))
   )
 
   it.effect("is a layer over a storage and work", () =>

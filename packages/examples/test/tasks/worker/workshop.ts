@@ -50,6 +50,7 @@ export interface Storage {
   /** Limits of claims, and how many claims each of the renewals had. */
   readonly claimed: Array<number>
   readonly renewed: Array<number>
+  released: number
 }
 
 /** Lets what can go on without time go on. */
@@ -72,7 +73,8 @@ export const open = Effect.fnUntraced(function* ({ hints = true, work, ...option
     before: () => Effect.void,
     after: () => Effect.void,
     claimed: [],
-    renewed: []
+    renewed: [],
+    released: 0
   }
   const on = <A, E>(operation: Operation, self: Effect.Effect<A, E>): Effect.Effect<A, E | StorageError> =>
     Effect.suspend((): Effect.Effect<A, E | StorageError> => {
@@ -94,7 +96,10 @@ export const open = Effect.fnUntraced(function* ({ hints = true, work, ...option
     },
     complete: (claim, result) => on("complete", memory.complete(claim, result)),
     fail: (claim, reason) => on("fail", memory.fail(claim, reason)),
-    release: (claims) => on("release", memory.release(claims)),
+    release: (claims) => {
+      storage.released += claims.length
+      return on("release", memory.release(claims))
+    },
     reclaim: (maxDeaths) => on("reclaim", memory.reclaim(maxDeaths)),
     hints: hints ? memory.hints : Stream.never
   })
