@@ -25,6 +25,7 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import { isIP } from "node:net"
 import * as CpuProfile from "./Admin/CpuProfile.ts"
@@ -87,6 +88,18 @@ const fibers = Effect.gen(function* () {
   return headers["accept"] === "application/json" ? json(found) : text(Fibers.format(found).trimEnd())
 })
 
+/** Counters end in `_total`, as Prometheus wants; Effect's exporter leaves names as they are. */
+const metrics = Effect.gen(function* () {
+  const all = yield* Metric.snapshot
+  const counters = new Set(all.filter(({ type }) => type === "Counter").map(({ id }) => id))
+  const metricNameMapper = (name: string) => {
+    const known = ServerMetrics.prometheusNames(name)
+    return known === name && counters.has(name) && !name.endsWith("total") ? `${name}_total` : known
+  }
+  const body = yield* PrometheusMetrics.format({ metricNameMapper })
+  return HttpServerResponse.text(body, { contentType: "text/plain; version=0.0.4; charset=utf-8" })
+})
+
 const attachment = (name: string) => ({ "content-disposition": `attachment; filename="${name}"` })
 
 const longest = 60
@@ -145,7 +158,7 @@ export const routes = (options: Options = {}): Layer.Layer<never, never, HttpRou
     })
   )
   const guarded = Layer.mergeAll(
-    PrometheusMetrics.layerHttp({ metricNameMapper: ServerMetrics.prometheusNames }),
+    HttpRouter.add("GET", "/metrics", metrics),
     HttpRouter.add("GET", "/debug/fibers", fibers),
     HttpRouter.add("POST", "/debug/profile", profile),
     HttpRouter.add("POST", "/debug/heap", heap)

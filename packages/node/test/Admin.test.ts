@@ -37,13 +37,16 @@ describe("Admin", () => {
     })
   )
 
-  it.live("metrics of Effect are there for Prometheus", () =>
+  it.live("metrics of Effect are there for Prometheus, counters with its suffix", () =>
     Effect.gen(function* () {
-      const counter = Metric.counter("admin_test_total", { description: "of this test" })
-      yield* Metric.update(counter, 3)
+      yield* Metric.update(Metric.counter("admin_test_total", { description: "of this test" }), 3)
+      yield* Metric.update(Metric.counter("admin.test.other"), 4)
+      yield* Metric.update(Metric.gauge("admin.test.now"), 5)
       const { status, text } = yield* (yield* admin())("GET", "/metrics")
       assert.strictEqual(status, 200)
-      assert.match(text, /^admin_test_total 3/m)
+      assert.match(text, /^admin_test_total 3$/m)
+      assert.match(text, /^admin_test_other_total 4$/m)
+      assert.match(text, /^admin_test_now 5$/m)
     })
   )
 

@@ -4,8 +4,8 @@
  * It stops from the outside in:
  *
  * ```
- * not ready ──► listeners drain ──► worker: finish or hand back ──► logs are flushed ──► storage closes
- *              (drain_timeout)      (app.drain_timeout + 4 s)       (5 s)
+ * not ready ──► listeners drain ──► worker: finish or hand back ──► storage closes ──► log is flushed
+ *              (drain_timeout)      (app.drain_timeout + 4 s)                         (5 s)
  * ```
  *
  * The log is built below all of it, by who runs the service: `main.ts` does.
@@ -82,7 +82,10 @@ const workOf = ({ http, stub, type }: Settings["work"]) =>
             acquireTimeout: http.timeout,
             attemptTimeout: http.attempt_timeout,
             responseHeaderTimeout: http.attempt_timeout,
-            retry: { maxRetries: http.max_retries }
+            retry: { maxRetries: http.max_retries },
+            rateLimit: { limit: http.rate_limit, interval: "1 second" },
+            patience: http.patience,
+            maxResult: http.max_result
           })
         })
       )
@@ -163,8 +166,8 @@ const serving = ({ admin, server }: Settings) =>
  * import { UndiciConnector } from "@millrace/node"
  * import * as NodeListener from "@millrace/node/NodeListener"
  * import { Effect, Layer } from "effect"
- * import * as Settings from "./Settings.ts"
- * import * as Tasks from "./Tasks.ts"
+ * import * as Settings from "../../src/tasks/Settings.ts"
+ * import * as Tasks from "../../src/tasks/Tasks.ts"
  *
  * export const program = Effect.gen(function* () {
  *   return Tasks.layer(yield* Settings.read()).pipe(

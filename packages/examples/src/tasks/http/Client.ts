@@ -5,7 +5,7 @@
  * import { Pool } from "@millrace/core"
  * import { UndiciConnector } from "@millrace/node"
  * import { Effect, Layer } from "effect"
- * import * as Client from "./Client.ts"
+ * import * as Client from "../../src/tasks/http/Client.ts"
  *
  * const pool = Pool.layerHttpClient({ baseUrl: "http://localhost:8080", retry: true })
  * export const tasks = Client.layer.pipe(Layer.provide(pool), Layer.provide(UndiciConnector.layer))

@@ -69,7 +69,9 @@ const make = (
       ...settings,
       maxConnections,
       // The database gives up too, so that what nobody waits for holds no locks.
-      startupParameters: { statement_timeout: String(Math.ceil(Duration.toMillis(deadline))) }
+      startupParameters: {
+        statement_timeout: Duration.isFinite(deadline) ? String(Math.ceil(Duration.toMillis(deadline))) : "0"
+      }
     })
     // Migrations have a connection of their own: they may take longer than any request.
     const prepare = migrate
@@ -98,7 +100,7 @@ const make = (
  * Both ports. Fails when the database cannot be reached after all attempts, or refuses.
  *
  * ```ts
- * import * as Postgres from "./tasks/storage/Postgres.ts"
+ * import * as Postgres from "../../src/tasks/storage/Postgres.ts"
  * import { Redacted } from "effect"
  *
  * const storage = Postgres.layer({
