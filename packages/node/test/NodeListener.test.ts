@@ -313,6 +313,41 @@ describe("NodeListener: requests", () => {
     })
   )
 
+  it.live(
+    "an answer that breaks off is reset for a client of HTTP/1.0, who would take its end for the end of the body",
+    () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        const begin = Stream.make(new TextEncoder().encode("begin."))
+        const broken = Stream.concat(
+          begin,
+          Stream.fromEffect(Effect.andThen(Deferred.await(gate), Effect.fail("broken")))
+        )
+        const endless = Stream.concat(begin, Stream.never)
+        const handler = Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) => {
+          if (url === "/whole") return HttpServerResponse.stream(begin)
+          return HttpServerResponse.stream(url === "/endless" ? endless : broken)
+        })
+        const { backend, port } = yield* serving(handler)
+        const ask = (path: string) =>
+          Effect.tap(connect(port), (client) => {
+            client.send(`GET ${path} HTTP/1.0\r\n\r\n`)
+            return client.take("begin.")
+          })
+        assert.strictEqual(yield* (yield* ask("/whole")).ended, "closed")
+        const cut = yield* ask("/broken")
+        yield* Deferred.succeed(gate, undefined)
+        assert.strictEqual(yield* cut.ended, "reset")
+        const late = yield* ask("/endless")
+        yield* backend.drain(0)
+        assert.strictEqual(yield* late.ended, "reset")
+        const slow = yield* serving(handler, { writeTimeout: 20 })
+        const never = yield* connect(slow.port)
+        never.send("GET /endless HTTP/1.0\r\n\r\n")
+        assert.strictEqual(yield* never.ended, "reset")
+      })
+  )
+
   it.live("a new handler holds from the next request on, also on a connection that is open", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<void>()

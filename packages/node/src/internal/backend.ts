@@ -331,7 +331,7 @@ export class NodeBackend implements Backend {
     // Handlers that have not answered say 503 now, and WebSockets 1001.
     this.#interrupt()
     setImmediate(() => {
-      for (const { raw } of this.#connections) raw.destroy()
+      for (const connection of this.#connections) connection.cut()
     })
     return Effect.andThen(this.#empty, this.#finish)
   })

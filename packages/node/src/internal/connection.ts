@@ -34,6 +34,10 @@ export const closeGently = (socket: Socket): void => {
   socket.end()
 }
 
+/** What a client of HTTP/1.0 would take for the end of its body: of a length it need not know. */
+const endsWithConnection = (response: ServerResponse): boolean =>
+  response.req.httpVersion === "1.0" && response.headersSent && !response.writableFinished
+
 /** @internal */
 export class Connection {
   readonly raw: Socket
@@ -73,6 +77,12 @@ export class Connection {
     this.#socket.destroySoon()
   }
 
+  /** Ends it now; an answer that is not complete never looks complete. */
+  cut(): void {
+    if (this.responses.some(endsWithConnection)) this.raw.resetAndDestroy()
+    else this.raw.destroy()
+  }
+
   /** Only while nothing is under way. */
   moveTo(owner: NodeBackend): void {
     this.owner = owner
@@ -105,6 +115,14 @@ export class Connection {
     const logged = owner.begin(response)
     const since = performance.now()
     if (this.#last) response.shouldKeepAlive = false
+    if (request.httpVersion === "1.0") {
+      // Whoever answers breaks off by this.
+      const destroy = response.destroy.bind(response)
+      response.destroy = (error) => {
+        if (endsWithConnection(response)) this.cut()
+        return destroy(error)
+      }
+    }
     response.on("close", () => {
       this.responses.splice(this.responses.indexOf(response), 1)
       owner.end(response)

@@ -30,12 +30,12 @@ export class WriteTimeout {
 
   #check(): void {
     const now = performance.now()
-    for (const { raw, responses } of this.#connections) {
-      for (const response of responses) {
+    for (const connection of this.#connections) {
+      for (const response of connection.responses) {
         if (!response.req.complete) continue
         const since = this.#since.get(response)
         if (since === undefined) this.#since.set(response, now)
-        else if (now - since >= this.#timeout) raw.destroy()
+        else if (now - since >= this.#timeout) connection.cut()
       }
     }
   }
