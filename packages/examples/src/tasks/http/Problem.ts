@@ -50,7 +50,14 @@ const Problem =
     })
     // Not of the document: for `catchTag` and for logs. (A string is how Effect's types complain when `Self` is missing.)
     if (typeof Base !== "string") {
-      Object.defineProperties(Base.prototype, { _tag: { value: tag }, message: { get: () => detail } })
+      Object.defineProperties(Base.prototype, {
+        _tag: { value: tag },
+        message: {
+          get: function (this: { readonly detail: string }) {
+            return this.detail
+          }
+        }
+      })
     }
     return Base
   }

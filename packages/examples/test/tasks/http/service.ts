@@ -62,8 +62,16 @@ export const service = Effect.gen(function* () {
   return { client: client.tasks, clock, onQueue, queue, store, url }
 })
 
+export interface Answer {
+  readonly headers: Headers
+  readonly json: unknown
+  readonly status: number
+  readonly text: string
+  readonly type: string | null
+}
+
 /** What a program without this client sees. */
-export const send = (url: string, init: RequestInit = {}) =>
+export const send = (url: string, init: RequestInit = {}): Effect.Effect<Answer> =>
   Effect.promise(async (signal) => {
     const response = await fetch(url, { redirect: "manual", signal, ...init })
     const text = await response.text()
