@@ -135,7 +135,7 @@ describe("the contract", () => {
             statuses.set(operation, (statuses.get(operation) ?? 0) + 1)
             return complaints.length === 0 ? Effect.succeed(true) : Effect.fail({ complaints, says, status, text })
           })
-        const result = yield* Arbitrary.checkEffect(requests(ids), keeps, { runs: 300 })
+        const result = yield* Arbitrary.checkEffect(requests(ids), keeps, { runs: 300, maxShrinks: 100 })
         assert.isUndefined(Arbitrary.formatCheckFailure(result))
         // So that the law was not kept by asking nothing.
         const seen = ["POST 202", "POST 400", "GET 200", "GET 400", "GET 404", "GET 409", "DELETE 204", "DELETE 404"]
