@@ -212,6 +212,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       draining = true
       loop.interruptUnsafe()
+      if (runs.size > 0) yield* Effect.logInfo(`Stops: tasks that get ${Duration.format(drain)} to end: ${runs.size}`)
       // All permits back: neither does anything run, nor is a claim under way.
       const idle = permits.withPermits(limit)(Effect.void)
       yield* Effect.timeoutOption(idle, drain)
@@ -247,6 +248,8 @@ const tell: Readonly<Record<End, Effect.Effect<void>>> = {
 }
 
 /**
+ * A worker as long as the layer lasts.
+ *
  * ```ts
  * import { Layer } from "effect"
  * import * as Memory from "../../src/tasks/storage/Memory.ts"
