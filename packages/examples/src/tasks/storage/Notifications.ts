@@ -4,7 +4,7 @@
  * - Who listens has a connection of its own; when it is lost it is made again, and as something may have been missed
  *   meanwhile, that is a hint too.
  * - NOTIFY takes a lock of the whole database at its commit. So hints do not go with the statement that caused them but
- *   behind it, all of 20 ms together, each once.
+ *   behind it, all of 20 ms together, each once; what is left at the end is told then.
  */
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -19,6 +19,9 @@ import { type Hints, waiting } from "../queue/Hints.ts"
 import type { Hint } from "../queue/TaskQueue.ts"
 
 const channel = "tasks"
+
+/** So many are kept while the database is slow; more are not told. */
+const most = 1024
 
 /** The id of what was removed, or nothing. */
 const payload = (hint: Hint): string => (hint._tag === "Removed" ? hint.id : "")
@@ -36,14 +39,20 @@ export const make = (
   settings: PgConnection.Config
 ): Effect.Effect<Hints, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const untold = yield* Queue.sliding<Hint>(1024)
-    const tell = (payloads: ReadonlyArray<string>) =>
-      client`select pg_notify(${channel}, payload) from json_array_elements_text(${JSON.stringify(payloads)}::json) as payload`
-    yield* Queue.takeAll(untold).pipe(
-      Effect.flatMap((hints) => tell([...new Set(hints.map(payload))])),
-      Effect.catch((error) =>
-        Effect.logDebug("Nobody was told of new or removed tasks; workers look for themselves", error)
-      ),
+    const untold = new Set<string>()
+    const some = yield* Queue.sliding<void>(1)
+    const tell = Effect.suspend(() => {
+      const payloads = JSON.stringify([...untold])
+      untold.clear()
+      return client`select pg_notify(${channel}, payload) from json_array_elements_text(${payloads}::json) as payload`
+    }).pipe(
+      Effect.timeout("1 second"),
+      Effect.catch((error) => Effect.logDebug("Nobody was told of tasks; workers look for themselves", error)),
+      Effect.uninterruptible
+    )
+    yield* Effect.addFinalizer(() => (untold.size > 0 ? tell : Effect.void))
+    yield* Queue.take(some).pipe(
+      Effect.andThen(tell),
       Effect.andThen(Effect.sleep("20 millis")),
       Effect.forever,
       Effect.forkScoped
@@ -54,7 +63,11 @@ export const make = (
       return Stream.fromQueue(notifications).pipe(Stream.map(hint), Stream.prepend([waiting]))
     })
     return {
-      tell: (hint) => Effect.asVoid(Queue.offer(untold, hint)),
+      tell: (hint) =>
+        Effect.suspend(() => {
+          if (untold.size < most) untold.add(payload(hint))
+          return Effect.asVoid(Queue.offer(some, undefined))
+        }),
       stream: Stream.unwrap(listen).pipe(
         Stream.tapError((error) => Effect.logDebug("Hears of no new tasks until the database is back", error)),
         Stream.retry(again),

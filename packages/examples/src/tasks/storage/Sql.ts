@@ -166,15 +166,15 @@ export const make = (
       renew: (claims, lease) =>
         answer(
           "renew",
-          sql<{ readonly id: string }>`
+          sql<Claim>`
             update tasks set lease_until = now() + ${Duration.toMillis(lease)}::float8 * interval '1 millisecond'
             from json_to_recordset(${json(claims)}::json) as held(id uuid, fence bigint)
             where tasks.id = held.id and tasks.fence = held.fence and status = 'running'
-            returning tasks.id`
+            returning tasks.id, tasks.fence::float8 as fence`
         ).pipe(
           Effect.map((rows) => {
-            const held = new Set(rows.map((row) => row.id))
-            return claims.filter(({ id }) => !held.has(id))
+            const held = new Map(rows.map(({ fence, id }) => [id, fence]))
+            return claims.filter(({ fence, id }) => held.get(id) !== fence)
           })
         ),
       complete: (claim, result) => settle(claim, "completed", storable(result), null),

@@ -37,7 +37,10 @@ const nobody = TaskId.make("00000000-0000-4000-8000-000000000000")
 /** Hints may be missing: the cause is repeated until so many came. */
 const hintsOf = <E, R>(count: number, which: (hint: Hint) => boolean, cause: Effect.Effect<unknown, E, R>) =>
   Effect.flatMap(TaskQueue, ({ hints }) =>
-    Effect.raceFirst(Stream.runDrain(Stream.take(Stream.filter(hints, which), count)), Effect.forever(cause))
+    Effect.raceFirst(
+      Stream.runDrain(Stream.take(Stream.filter(hints, which), count)),
+      Effect.forever(Effect.uninterruptible(cause))
+    )
   )
 
 const isWaiting = (hint: Hint) => hint._tag === "Waiting"
@@ -298,6 +301,18 @@ export const contract = <E>(name: string, storage: Layer.Layer<TaskStore | TaskQ
         const lost = yield* queue.renew([removed!, released!, settled!, taken!, held!], long)
         assert.deepStrictEqual(lost, [removed!, released!, settled!, taken!])
         assert.deepStrictEqual(yield* queue.renew([], long), [])
+      })
+    )
+
+    promise("renew tells an older claim of a task from the newer one, also when one worker has both", () =>
+      Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        yield* create(1)
+        const [old] = yield* claim(1, over)
+        yield* queue.reclaim(5)
+        const [current] = yield* claim(1)
+        assert.deepStrictEqual(yield* queue.renew([old!, current!], long), [old!])
+        assert.deepStrictEqual(yield* queue.renew([current!, old!], long), [old!])
       })
     )
 
