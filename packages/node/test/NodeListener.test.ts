@@ -497,6 +497,31 @@ describe("NodeListener: requests", () => {
 })
 
 describe("NodeListener: times and limits", () => {
+  it.live(
+    "a body that is refused is neither called for nor read to its end, and the connection closes without a reset",
+    () =>
+      Effect.gen(function* () {
+        const { port } = yield* serving(echoAs("read"), { maxBodyBytes: 10 })
+        const refused = (expect: string, status: string) =>
+          Effect.gen(function* () {
+            const client = yield* connect(port)
+            client.send(`POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\nExpect: ${expect}\r\n\r\n`)
+            client.send("a".repeat(100_000))
+            const head = yield* client.take("\r\n\r\n")
+            assert.match(head, new RegExp(`^HTTP/1.1 ${status} `))
+            assert.include(head.toLowerCase(), "connection: close")
+            assert.strictEqual(yield* client.ended, "closed")
+          })
+        yield* refused("100-continue", "413")
+        yield* refused("tea", "417")
+        const client = yield* connect(port)
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        assert.match(yield* client.take("\r\n\r\n"), /^HTTP\/1.1 100 /)
+        client.send("body")
+        yield* client.take("read:body.")
+      })
+  )
+
   it.live("a head that does not end, and a client that says nothing, are cut after readHeaderTimeout: 408", () =>
     Effect.gen(function* () {
       const { backend, port } = yield* serving(text("never."), { readHeaderTimeout: 40 })

@@ -31,6 +31,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { empty } from "effect/http/HttpServerResponse"
 import { MaxBodySize } from "effect/http/HttpIncomingMessage"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
@@ -58,9 +59,17 @@ export interface Surroundings {
   readonly ended: (backend: NodeBackend) => void
 }
 
+/**
+ * What is refused before any handler: a body that is too large, an expectation that nobody meets.
+ *
+ * @internal
+ */
+export type RefusedWith = 413 | 417
+
 interface Answers {
   readonly request: (request: IncomingMessage, response: ServerResponse) => void
   readonly upgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
+  readonly refusals: Readonly<Record<RefusedWith, Answers["request"]>>
 }
 
 /** Speaks the server's side of WebSockets; holds nothing itself. */
@@ -93,9 +102,12 @@ export const makeBackend = (
 const answersOf = (handler: Handler, scope: Scope.Scope): Effect.Effect<Answers> => {
   // Effect's server runs a handler uninterruptibly, so that it would outlive its client.
   const interruptible = Effect.interruptible(handler)
+  // These are Effect's answers, too: it does not read a large body to its end for nothing, as Node does.
+  const refusal = (status: RefusedWith) => NodeHttpServer.makeHandler(Effect.succeed(empty({ status })), { scope })
   return Effect.all({
     request: NodeHttpServer.makeHandler(interruptible, { scope }),
-    upgrade: NodeHttpServer.makeUpgradeHandler(webSockets, whileOpen(interruptible), { scope })
+    upgrade: NodeHttpServer.makeUpgradeHandler(webSockets, whileOpen(interruptible), { scope }),
+    refusals: Effect.all({ 413: refusal(413), 417: refusal(417) })
   })
 }
 
@@ -228,6 +240,10 @@ export class NodeBackend implements Backend {
 
   answer(request: IncomingMessage, response: ServerResponse): void {
     this.#answers.request(request, response)
+  }
+
+  refuse(response: ServerResponse, status: RefusedWith): void {
+    this.#answers.refusals[status](response.req, response)
   }
 
   end(response: ServerResponse): void {

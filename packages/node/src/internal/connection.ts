@@ -10,7 +10,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
-import type { NodeBackend } from "./backend.ts"
+import type { NodeBackend, RefusedWith } from "./backend.ts"
 import type { Engine } from "./engine.ts"
 import { offer } from "./takeover.ts"
 
@@ -94,19 +94,21 @@ export class Connection {
     this.owner.settled(this)
   }
 
-  request(request: IncomingMessage, response: ServerResponse): void {
+  /** `held`: its client sends the body when it is told to. */
+  request(request: IncomingMessage, response: ServerResponse, held = false): void {
     const { maxBodyBytes } = this.owner
     if (maxBodyBytes < Infinity && Number(request.headers["content-length"] ?? 0) > maxBodyBytes) {
       return this.refuse(request, response, 413)
     }
     this.#begin(request, response)
+    if (held) response.writeContinue()
     this.owner.answer(request, response)
   }
 
   /** Answers what no handler gets. */
-  refuse(request: IncomingMessage, response: ServerResponse, status: number): void {
+  refuse(request: IncomingMessage, response: ServerResponse, status: RefusedWith): void {
     this.#begin(request, response)
-    response.writeHead(status).end()
+    this.owner.refuse(response, status)
   }
 
   #begin(request: IncomingMessage, response: ServerResponse): void {

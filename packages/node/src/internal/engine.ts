@@ -67,7 +67,10 @@ export class Engine {
       this.#server = server
     }
     this.#server.on("request", (request, response) => this.#connections.get(request.socket)?.request(request, response))
-    // Node would answer by itself, and nobody here would know of it.
+    // Node would answer these by itself: nobody here would know of it, and bodies would be called for that are refused.
+    this.#server.on("checkContinue", (request, response) =>
+      this.#connections.get(request.socket)?.request(request, response, true)
+    )
     this.#server.on("checkExpectation", (request, response) =>
       this.#connections.get(request.socket)?.refuse(request, response, 417)
     )
