@@ -244,7 +244,7 @@ const tell: Readonly<Record<End, Effect.Effect<void>>> = {
   cancelled: Effect.logInfo("The task was cancelled"),
   lost: Effect.logInfo("The claim is lost: the task was removed, or is another worker's"),
   expired: Effect.logWarning("The lease has ended while the storage was away: the task will run again"),
-  handedBack: Effect.logInfo("The task is handed back: the worker stops")
+  handedBack: Effect.logInfo("The task was interrupted, to be handed back: the worker stops")
 }
 
 /**
