@@ -1,10 +1,11 @@
 /** WebSockets through the proxy, between real sockets. */
 import { assert, describe, it } from "@effect/vitest"
-import { Auth, Pool, Proxy } from "@millrace/core"
+import { Auth, Handler, Pool, Proxy } from "@millrace/core"
 import type { Options as PoolOptions } from "@millrace/core/client/PoolConfig"
 import type { Settings } from "@millrace/core/server/Listener"
-import { Effect, Exit, Fiber, Redacted, Scope } from "effect"
+import { Effect, Exit, Fiber, Layer, Redacted, Scope } from "effect"
 import * as Headers from "effect/http/Headers"
+import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import { createHash, randomBytes } from "node:crypto"
@@ -679,6 +680,22 @@ describe("a WebSocket through the proxy", () => {
         yield* Effect.sleep(300)
         socket.write("still here")
         yield* client.take("still here")
+      })
+    )
+
+    it.live("a route of a router forwards it, too", () =>
+      Effect.gen(function* () {
+        const upstream = yield* echoServer()
+        const proxy = yield* Proxy.make(yield* poolOf(upstream), { stripPrefix: "/live" })
+        const routes = Layer.mergeAll(
+          HttpRouter.add("GET", "/live/*", proxy),
+          HttpRouter.add("GET", "/health", HttpServerResponse.empty())
+        )
+        const { port } = yield* serving(yield* Handler.fromRouter(routes))
+        const client = yield* connected(`ws://${loopback}:${port}/live/room`)
+        client.socket.send("hello")
+        assert.strictEqual(String(yield* client.next), "hello")
+        assert.strictEqual(upstream.seen[0]?.url, "/room")
       })
     )
 

@@ -127,7 +127,8 @@ export const make = Effect.fnUntraced(function* (
   return {
     connector: {
       open: (target) => new FaultyTransport(inner.open(target), target, running),
-      decompress: inner.decompress
+      decompress: inner.decompress,
+      upgrade: inner.upgrade
     },
     injected: Effect.sync(() => ({ ...counts })),
     configure: (changed) =>

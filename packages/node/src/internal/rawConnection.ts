@@ -17,20 +17,17 @@ const lingering = 1000
 const noop = (): void => {}
 
 /**
- * The socket, whose bytes begin with `early`. When the scope ends well what was written still leaves; otherwise, and when
+ * The socket, from what it has not read yet on. When the scope ends well what was written still leaves; otherwise, and when
  * that takes too long, the socket is destroyed. The end of the scope waits for its end.
  *
  * @internal
  */
-export const rawConnection = (
-  socket: Duplex,
-  early: Uint8Array
-): Effect.Effect<RawConnection, RawConnectionError, Scope.Scope> =>
+export const rawConnection = (socket: Duplex): Effect.Effect<RawConnection, RawConnectionError, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.suspend(() =>
       socket.destroyed || socket.readableEnded
         ? Effect.fail(new RawConnectionError({ reason: "the other side has closed it" }))
-        : Effect.succeed(new NodeRawConnection(socket, early))
+        : Effect.succeed(new NodeRawConnection(socket))
     ),
     (connection, exit) => connection.close(Exit.isSuccess(exit))
   )
@@ -43,10 +40,9 @@ class NodeRawConnection implements RawConnection {
   #wakeReader = noop
   #wakeWriter = noop
 
-  constructor(socket: Duplex, early: Uint8Array) {
+  constructor(socket: Duplex) {
     this.#socket = socket
     socket.pause()
-    if (early.length > 0) socket.unshift(early)
     socket.on("error", this.#failed)
     socket.on("readable", this.#readable)
     socket.on("end", this.#readable)

@@ -59,7 +59,12 @@ export const takeover: Takeover = ({ source }) => {
         }
         socket.off("end", left)
         taken()
-        return Effect.tap(rawConnection(socket, head), () => Effect.sync(() => socket.write(text, "latin1")))
+        return Effect.tap(rawConnection(socket), () =>
+          Effect.sync(() => {
+            if (head.length > 0) socket.unshift(head)
+            socket.write(text, "latin1")
+          })
+        )
       })
   }
 }

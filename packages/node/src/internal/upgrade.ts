@@ -18,11 +18,8 @@ export const upgrade: Upgrade = (target, request) =>
   Effect.flatMap(connected(target), (socket) =>
     Effect.flatMap(answered(target, request, socket), (answer): ReturnType<Upgrade> => {
       if (answer._tag === "Declined") return Effect.succeed(answer)
-      const { early, headers } = answer
-      // Each side of a tunnel ends by itself.
-      socket.allowHalfOpen = true
-      return Effect.mapBoth(rawConnection(socket, early), {
-        onSuccess: (connection): Switched => ({ _tag: "Switched", headers, connection }),
+      return Effect.mapBoth(rawConnection(socket), {
+        onSuccess: (connection): Switched => ({ _tag: "Switched", headers: answer.headers, connection }),
         onFailure: (cause): Failure => ({ _tag: "Broken", cause })
       })
     })
@@ -45,7 +42,6 @@ const connected = (target: Target): Effect.Effect<Socket, Failure, Scope.Scope> 
 interface Upgraded {
   readonly _tag: "Upgraded"
   readonly headers: Switched["headers"]
-  readonly early: Buffer
 }
 
 /** Who wants the absolute form of a request: a proxy that is told of a plain origin. */
@@ -84,7 +80,10 @@ const answered = (
       })
       sent.on("error", failed)
       sent.on("upgrade", (response, _socket, early) => {
-        resume(Effect.succeed({ _tag: "Upgraded", headers: collected(response.rawHeaders), early }))
+        // Now, or the end could come before: of a tunnel each side ends by itself, and what came early is to be read.
+        socket.allowHalfOpen = true
+        if (early.length > 0) socket.unshift(early)
+        resume(Effect.succeed({ _tag: "Upgraded", headers: collected(response.rawHeaders) }))
       })
       sent.on("information", ({ statusCode }) => {
         // Node takes a 101 that does not say what it switches to for an interim answer, and would wait for another.
