@@ -1,12 +1,16 @@
 /** What a listener tells a log of its requests: each once, with how it ended. */
 import { assert, describe, it } from "@effect/vitest"
+import { ServerMetrics, ServerPool } from "@millrace/core"
 import type { Handler, LoggedRequest, RequestLog } from "@millrace/core/server/Listener"
-import { Effect, Stream } from "effect"
+import { Context, Effect, Metric, Redacted, Stream } from "effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import { PrometheusMetrics } from "effect/observability"
+import * as NodeListener from "../src/NodeListener.ts"
+import { selfSigned } from "./fixtures/certificate.ts"
 import { eventually, open, plain, text } from "./fixtures/listener.ts"
 import { Later } from "./fixtures/net.ts"
-import { connect, get, post } from "./fixtures/rawClient.ts"
+import { connect, connectTls, get, post } from "./fixtures/rawClient.ts"
 
 /** Writes down what it is told; `sane`: that no duration was negative or no number. */
 class Written implements RequestLog {
@@ -151,5 +155,55 @@ describe("NodeListener, its log", () => {
       assert.deepStrictEqual(log.lines, ["GET 200"])
       yield* written("GET 200")
     })
+  )
+})
+
+describe("requests of a pool in Prometheus' text", () => {
+  it.live("each is in the histogram of its method and status, over HTTP and HTTPS, over replacements", () =>
+    Effect.gen(function* () {
+      const { cert, key } = selfSigned("localhost")
+      const pool = yield* ServerPool.make({
+        name: "edge",
+        servers: [
+          { name: "plain", bind: "127.0.0.1:0" },
+          { name: "secure", bind: "127.0.0.1:0", tls: { cert, key: Redacted.make(key) } }
+        ],
+        handlers: byPath
+      })
+      const services = Context.make(Metric.MetricRegistry, new Map())
+      yield* Effect.provide(ServerMetrics.register(pool), services)
+      yield* pool.start
+      const port = (index: number) => Effect.map(pool.servers, (servers) => servers[index]?.address?.port ?? 0)
+      const plainClient = yield* connect(yield* port(0))
+      const secureClient = yield* connectTls(yield* port(1), { ca: cert })
+      for (const client of [plainClient, secureClient]) {
+        client.send(get())
+        yield* client.take("here.")
+      }
+      yield* pool.update({ name: "plain", bind: "127.0.0.1:0", maxConnections: 100 })
+      plainClient.send(get())
+      yield* plainClient.take("here.")
+      const fresh = yield* connect(yield* port(0))
+      fresh.send(get("/broken"))
+      yield* fresh.take(" 500 ")
+      const text = () =>
+        PrometheusMetrics.formatUnsafe(services, { metricNameMapper: ServerMetrics.prometheusNames }).split("\n")
+      const count = (server: string, scheme: string, status: number) =>
+        text().find(
+          (line) =>
+            line.startsWith("http_server_request_duration_seconds_count{") &&
+            [`"${server}"`, `url_scheme="${scheme}"`, `status_code="${status}"`].every((part) => line.includes(part))
+        )
+      // An answer is counted when it has been sent, which its client may know first.
+      yield* eventually(() => count("plain", "http", 200)?.endsWith(" 2") === true)
+      assert.match(count("secure", "https", 200) ?? "", / 1$/)
+      yield* eventually(() => count("plain", "http", 500) !== undefined)
+      assert.match(count("plain", "http", 500) ?? "", /http_request_method="GET".*error_type="500"\} 1$/)
+      yield* eventually(() =>
+        text()
+          .filter((line) => line.startsWith("http_server_active_requests{"))
+          .every((line) => line.endsWith(" 0"))
+      )
+    }).pipe(Effect.provide(NodeListener.layer))
   )
 })
