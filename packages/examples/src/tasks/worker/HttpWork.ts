@@ -48,7 +48,7 @@ const policies = {
 } satisfies PoolConfig.Options
 
 /** Makes the pool, which lasts as long as the scope. */
-export const make = Effect.fnUntraced(function* (
+const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<Work["Service"], PoolConfig.ConfigError, Connector.Connector | Scope.Scope> {
   const { maxResult = 4096, patience = "5 minutes", url, ...given } = options

@@ -15,7 +15,7 @@ export interface Options {
 }
 
 /** Its length and its end are drawn from Effect's `Random` when it begins, so that a seed makes them known. */
-export const make = (options: Options = {}): Work["Service"] => {
+const make = (options: Options = {}): Work["Service"] => {
   const { failures = 0.1 } = options
   const min = Duration.toMillis(options.min ?? "3 minutes")
   const max = Math.max(min, Duration.toMillis(options.max ?? "5 minutes"))

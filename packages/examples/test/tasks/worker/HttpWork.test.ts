@@ -288,7 +288,10 @@ describe("HttpWork", () => {
 
       const fast = yield* workOf("/fast")
       assert.deepStrictEqual(
-        yield* Effect.all([fast, fast, fast].map((run) => Effect.map(run, (result) => result.slice(0, 4)))),
+        yield* Effect.forEach(
+          [fast, fast, fast],
+          Effect.map((result) => result.slice(0, 4))
+        ),
         ["done", "done", "done"]
       )
       assert.deepStrictEqual(new Set(asked), new Set([`POST /fast ${id} ${JSON.stringify({ id })}`]))
