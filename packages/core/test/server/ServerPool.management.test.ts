@@ -532,6 +532,29 @@ describe("ServerPool management", () => {
   describe("setDefaultTls", () => {
     const inherits = { tls: { inherit: true } }
 
+    it.effect("leaves in force what an update that waits for its turn brings, also where it is put back", () =>
+      Effect.gen(function* () {
+        const listener = new FakeListener()
+        const inherits = { ...a, drainDelay: "1 second", tls: { inherit: true } } as const
+        const pool = yield* make(listener, [inherits, { ...b, tls: { inherit: true } }], { tls: pem("1") })
+        yield* pool.start
+        for (const second of [pem("2"), { ...pem("3"), cert: badCert }]) {
+          const restarting = yield* start(pool.restartOne(a.bind))
+          const maxConnections = second.cert === badCert ? 7 : 5
+          const updating = yield* start(pool.update({ ...inherits, maxConnections }))
+          const setting = yield* start(Effect.exit(pool.setDefaultTls(second)))
+          yield* TestClock.adjust("1 second")
+          yield* Fiber.join(restarting)
+          yield* Fiber.join(updating)
+          yield* Fiber.join(setting)
+          assert.strictEqual(listener.at(1).settings.maxConnections, maxConnections)
+          assert.strictEqual(listener.at(1).settings.tls?.cert, pem("2").cert)
+        }
+        yield* start(pool.stop)
+        yield* TestClock.adjust("1 second")
+      })
+    )
+
     it.effect("renews the certificates of all servers that inherit them, and touches no connection", () =>
       Effect.gen(function* () {
         const listener = new FakeListener()

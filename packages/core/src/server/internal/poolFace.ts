@@ -126,12 +126,13 @@ const face = (core: PoolCore): ServerPool => {
   const apply = (
     units: ReadonlyArray<ServerUnit>,
     specs: ReadonlyArray<Spec>,
-    tls: ServerConfig.DefaultTls | undefined
+    tls: ServerConfig.DefaultTls | undefined,
+    anew?: Reload.Anew
   ) =>
     Effect.suspend(() => {
       const previous = core.tls
       core.tls = tls
-      return Effect.onError(Reload.apply(core, units, specs), (cause) =>
+      return Effect.onError(Reload.apply(core, units, specs, anew), (cause) =>
         Effect.sync(() => {
           const error = Option.getOrUndefined(Cause.findErrorOption(cause))
           // What left could not be stopped in order: the list is in force.
@@ -150,7 +151,10 @@ const face = (core: PoolCore): ServerPool => {
       const given = units.map(({ spec }) => spec.options)
       const specs = yield* specsOf(given, { ...surroundings(), tls })
       const again = specs.map((spec, index) => ({ ...spec, key: units[index]!.spec.key }))
-      yield* apply(units, again, tls)
+      // An update that came before, and waits for its turn, stays in force.
+      yield* apply(units, again, tls, ({ key, options }) =>
+        Effect.map(ServerConfig.resolve(options, { ...surroundings(), tls }), (config) => ({ key, options, config }))
+      )
     })
 
   /** One that cannot be put in goes back to where it was. */

@@ -29,8 +29,13 @@ interface Changed {
   readonly name: string
   readonly bind: string
   readonly unit: ServerUnit
+  /** What `next` was made of. */
+  readonly was: Spec
   readonly next: Spec
 }
+
+/** What a server becomes that has changed while its turn was awaited; without it what was planned comes into force. */
+export type Anew = (now: Spec) => Effect.Effect<Spec, unknown>
 
 const named = (spec: Spec) => ({ name: spec.config.name, bind: spec.config.bind.key, spec })
 
@@ -42,12 +47,15 @@ const removal = (core: PoolCore, unit: ServerUnit): Effect.Effect<Undo, unknown>
     return Effect.as(core.remove(unit, "vacate"), { server: unit, run: again })
   })
 
-const update = (core: PoolCore, { next, unit }: Changed): Effect.Effect<Undo, unknown> =>
-  Effect.suspend(() => {
+const update = (core: PoolCore, { next, unit, was }: Changed, anew: Anew | undefined): Effect.Effect<Undo, unknown> => {
+  const change = Effect.suspend(() => {
     const { spec, wanted } = unit
-    const undo = { server: unit, run: core.locked(unit, unit.putBack(spec, wanted)) }
-    return Effect.as(core.locked(unit, unit.update(next)), undo)
+    const planned = spec === was || anew === undefined ? Effect.succeed(next) : anew(spec)
+    const updated = Effect.flatMap(planned, (known) => unit.update(known))
+    return Effect.as(updated, core.locked(unit, unit.putBack(spec, wanted)))
   })
+  return Effect.map(core.locked(unit, change), (run = Effect.void) => ({ server: unit, run }))
+}
 
 const addition = (core: PoolCore, spec: Spec): Effect.Effect<Undo, unknown> =>
   Effect.map(core.add(spec, false), (unit) => ({ server: unit, run: core.remove(unit) }))
@@ -67,15 +75,17 @@ const rollBack = (undos: ReadonlyArray<Undo>): Effect.Effect<ReadonlyArray<Faile
 export const apply = (
   core: PoolCore,
   units: ReadonlyArray<ServerUnit>,
-  specs: ReadonlyArray<Spec>
+  specs: ReadonlyArray<Spec>,
+  anew?: Anew
 ): Effect.Effect<void, ServerPoolError> =>
   Effect.gen(function* () {
     const wanted = new Map(specs.map((spec) => [spec.key, spec]))
     const added = specs.filter((spec) => !units.some((unit) => unit.spec.key === spec.key)).map(named)
     const changed = units.flatMap((unit): ReadonlyArray<Changed> => {
       const next = wanted.get(unit.spec.key)
-      if (next === undefined || changeOf(unit.spec, next) === undefined) return []
-      return [{ name: unit.name, bind: unit.bind, unit, next }]
+      const was = unit.spec
+      if (next === undefined || changeOf(was, next) === undefined) return []
+      return [{ name: unit.name, bind: unit.bind, unit, was, next }]
     })
     const removed = units.filter((unit) => !wanted.has(unit.spec.key))
     const inTheWay = removed.filter((unit) => added.some(({ spec }) => clash(spec.config.bind, unit.config.bind)))
@@ -92,7 +102,7 @@ export const apply = (
       })
 
     yield* step(inTheWay, (unit) => removal(core, unit))
-    if (failures.length === 0) yield* step(changed, (change) => update(core, change))
+    if (failures.length === 0) yield* step(changed, (change) => update(core, change, anew))
     if (failures.length === 0) yield* step(added, ({ spec }) => addition(core, spec))
     if (failures.length > 0) {
       const left = yield* rollBack(undos)
