@@ -132,10 +132,10 @@ describe("the contract", () => {
             ]
             return complaints.length === 0 ? Effect.succeed(true) : Effect.fail({ complaints, says, status, text })
           })
-        const result = yield* Arbitrary.checkEffect(requests(ids), keeps, { runs: 300, maxShrinks: 100 })
+        const result = yield* Arbitrary.checkEffect(requests(ids), keeps, { runs: 200, concurrency: 4, maxShrinks: 50 })
         assert.isUndefined(Arbitrary.formatCheckFailure(result))
       }),
-    60_000
+    120_000
   )
 
   it.live(
@@ -160,6 +160,6 @@ describe("the contract", () => {
           assert.isNotEmpty(Prism.verdict(headers).response, path)
         }
       }),
-    60_000
+    120_000
   )
 })

@@ -1,7 +1,10 @@
 /** What no handler answers is a problem document too, and a fault is in the log and nowhere else. */
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect } from "effect"
+import type { Task } from "../../../src/tasks/domain/Task.ts"
 import { TaskStore } from "../../../src/tasks/storage/TaskStore.ts"
+import * as Net from "node:net"
+import { text } from "node:stream/consumers"
 import { memory, nobody, send, serve, service } from "./service.ts"
 
 describe("Unanswered", () => {
@@ -53,7 +56,7 @@ describe("Unanswered", () => {
       const store = Context.get(yield* memory, TaskStore)
       const defect = () => Effect.die(new TypeError("select secret from tasks"))
       const url = yield* serve({ ...store, list: defect }, (line) => logged.push(line))
-      const { json, status, text, type } = yield* send(`${url}/task?limit=3`)
+      const { json, status, text: body, type } = yield* send(`${url}/task?limit=3`)
       assert.strictEqual(status, 500)
       assert.strictEqual(type, "application/problem+json")
       assert.deepStrictEqual(json, {
@@ -63,9 +66,38 @@ describe("Unanswered", () => {
         detail: "Its log says which; asking again may help, or not",
         instance: "/task"
       })
-      assert.notMatch(text, /secret|TypeError/)
+      assert.notMatch(body, /secret|TypeError/)
       assert.lengthOf(logged, 1)
       assert.match(logged[0] ?? "", /level=ERROR.*GET \/task failed.*TypeError: select secret from tasks/s)
+    })
+  )
+
+  it.live("an answer that breaks the contract is a fault, not an answer", () =>
+    Effect.gen(function* () {
+      const logged: Array<string> = []
+      const store = Context.get(yield* memory, TaskStore)
+      const { task } = yield* store.create()
+      const odd: Task = { ...task, state: { _tag: "Running", startedAt: Number.NaN } }
+      const url = yield* serve({ ...store, get: () => Effect.succeedSome(odd) }, (line) => logged.push(line))
+      const { json, status } = yield* send(`${url}/task/${task.id}/status`)
+      assert.strictEqual(status, 500)
+      assert.deepInclude(json, { type: "urn:tasks:problem:internal" })
+      assert.lengthOf(logged, 1)
+    })
+  )
+
+  it.live("a client that does not send all of its body is no fault", () =>
+    Effect.gen(function* () {
+      const logged: Array<string> = []
+      const store = Context.get(yield* memory, TaskStore)
+      const url = yield* serve(store, (line) => logged.push(line))
+      yield* Effect.promise(() => {
+        const socket = Net.connect(Number(new URL(url).port), "127.0.0.1")
+        socket.end("POST /task HTTP/1.1\r\nhost: tasks\r\ncontent-length: 10\r\n\r\nhalf")
+        return text(socket)
+      })
+      assert.strictEqual((yield* send(`${url}/task`)).text, "[]")
+      assert.deepStrictEqual(logged, [])
     })
   )
 
