@@ -582,6 +582,25 @@ describe("a WebSocket through the proxy", () => {
     })
   )
 
+  it.live("goes through the HTTP proxy of the pool, with what that wants", () =>
+    Effect.gen(function* () {
+      const other = yield* HostileServer.make((received) => void take(received))
+      const { port } = yield* between(
+        { origin: "http://upstream.test:81" },
+        { pool: { proxy: `http://user:secret@${loopback}:${other.port}` } }
+      )
+      const client = yield* connect(port)
+      client.send(handshake("/live?a=1"))
+      yield* client.take("\r\n\r\n")
+      const [seen] = other.requests
+      assert.strictEqual(seen?.path, "http://upstream.test:81/live?a=1")
+      assert.include(seen?.headers, {
+        host: "upstream.test:81",
+        "proxy-authorization": `Basic ${Buffer.from("user:secret").toString("base64")}`
+      })
+    })
+  )
+
   it.live("several upstreams get them in turn; one that is down costs none", () =>
     Effect.gen(function* () {
       const upstreams = yield* Effect.all([echoServer(), echoServer()])

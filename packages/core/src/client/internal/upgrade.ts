@@ -12,6 +12,7 @@ import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Scope from "effect/Scope"
 import type * as Connector from "../Connector.ts"
 import * as PoolError from "../../model/PoolError.ts"
+import type { Timers } from "../../model/Timers.ts"
 import { Raw } from "../../model/internal/rawHeaders.ts"
 import * as Gate from "../../policy/Gate.ts"
 import * as BaseUrl from "./baseUrl.ts"
@@ -41,12 +42,41 @@ const bodiless: ReadonlySet<number> = new Set([204, 205, 304])
 
 const toResponse = (
   request: HttpClientRequest,
-  { body, headers, status }: Connector.Declined
+  { headers, status }: Connector.Declined,
+  body: ReadableStream<Uint8Array>
 ): Response | undefined => {
   if (status < 200 || status > 599) return undefined
   const web = new globalThis.Response(bodiless.has(status) ? null : body, { status })
   for (const name in headers) for (const value of [headers[name] ?? []].flat()) web.headers.append(name, value)
   return Object.assign(HttpClientResponse.fromWeb(request, web), { [Raw]: headers })
+}
+
+/** Fails when a piece that is asked for does not come in time. */
+const moving = (
+  body: ReadableStream<Uint8Array>,
+  millis: number,
+  timers: Timers,
+  late: () => PoolError.PoolError
+): ReadableStream<Uint8Array> => {
+  if (millis === Infinity) return body
+  const reader = body.getReader()
+  return new ReadableStream<Uint8Array>(
+    {
+      pull: async (controller) => {
+        const cancel = timers.after(millis, () => {
+          const error = late()
+          controller.error(error)
+          // What it comes to is of no interest: the scope of the request closes the connection.
+          reader.cancel(error).catch(() => {})
+        })
+        const next = await reader.read().finally(cancel)
+        if (!next.done) controller.enqueue(next.value)
+        else controller.close()
+      },
+      cancel: (reason) => reader.cancel(reason)
+    },
+    { highWaterMark: 0 }
+  )
 }
 
 class Upgrader {
@@ -85,6 +115,9 @@ class Upgrader {
     const { config, timers } = this.#state
     const target = { slot: this.#count++, origin, options: config.connection, observer: nobody, timers }
     const limit = limitOf(host.limits)
+    const bodyIdle = host.limits.bodyIdle?.millis ?? Infinity
+    const late = (phase: PoolError.TimeoutPhase, millis: number) =>
+      new PoolError.TimeoutError({ request: info, attempts: 1, phase, timeout: Duration.millis(millis) })
     const failed = (failure: Connector.Failure) =>
       toPoolError(failure, {
         method: request.method,
@@ -105,7 +138,11 @@ class Upgrader {
     ).pipe(
       Effect.flatMap((answer): Effect.Effect<Answer, PoolError.PoolError> => {
         if (answer._tag === "Switched") return Effect.succeed(answer)
-        const response = toResponse(request, answer)
+        const response = toResponse(
+          request,
+          answer,
+          moving(answer.body, bodyIdle, timers, () => late("bodyIdle", bodyIdle))
+        )
         const reason = `it has the status ${answer.status}`
         return response === undefined
           ? Effect.fail(failed({ _tag: "Protocol", reason, cause: undefined }))
@@ -113,10 +150,9 @@ class Upgrader {
       })
     )
     if (limit.millis === Infinity) return answered
-    const timeout = Duration.millis(limit.millis)
     return Effect.timeoutOrElse(answered, {
-      duration: timeout,
-      orElse: () => Effect.fail(new PoolError.TimeoutError({ request: info, attempts: 1, phase: limit.phase, timeout }))
+      duration: limit.millis,
+      orElse: () => Effect.fail(late(limit.phase, limit.millis))
     })
   }
 }

@@ -7,7 +7,7 @@ import * as Pool from "../../../src/client/Pool.ts"
 import type { Options } from "../../../src/client/PoolConfig.ts"
 import { rawHeadersOf } from "../../../src/model/internal/rawHeaders.ts"
 import * as Auth from "../../../src/policy/Auth.ts"
-import { start } from "../../fixtures/pools.ts"
+import { start, turn } from "../../fixtures/pools.ts"
 import { Ends } from "../../fixtures/rawConnection.ts"
 
 const bodyOf = (text: string) => new Response(text).body ?? new ReadableStream<Uint8Array>()
@@ -83,7 +83,7 @@ describe("upgrade", () => {
       assert.strictEqual(response.headers["x-a"], "1")
       assert.deepStrictEqual(rawHeadersOf(response)["set-cookie"], ["a=1", "b=2"])
       assert.strictEqual(yield* response.text, "no")
-      const { made: other } = yield* pool(Effect.succeed(declined(304)))
+      const { made: other } = yield* pool(Effect.succeed(declined(304)), { bodyIdleTimeout: "Infinity" })
       const empty = yield* other.upgrade(request)
       assert.strictEqual("connection" in empty ? 101 : empty.status, 304)
     })
@@ -120,6 +120,24 @@ describe("upgrade", () => {
     )
   }
 
+  it.effect("bodyIdleTimeout ends an answer that stands still, but not one that nobody asks for more of", () =>
+    Effect.gen(function* () {
+      const text = new TextEncoder().encode("begin")
+      const body = () => new ReadableStream<Uint8Array>({ start: (controller) => controller.enqueue(text) })
+      for (const asks of [true, false]) {
+        const { made } = yield* pool(Effect.succeed({ ...declined(200), body: body() }), { bodyIdleTimeout: 1000 })
+        const response = yield* made.upgrade(request)
+        if ("connection" in response) return assert.fail("it has switched")
+        const fiber = yield* start(Effect.exit(asks ? response.text : Effect.never))
+        yield* TestClock.adjust(1000)
+        yield* turn
+        if (!asks) assert.isUndefined(fiber.pollUnsafe())
+        else assert.include(String(yield* Fiber.join(fiber)), "bodyIdleTimeout")
+        yield* Fiber.interrupt(fiber)
+      }
+    })
+  )
+
   it.effect("without any limit it waits", () =>
     Effect.gen(function* () {
       const { made } = yield* pool(Effect.never, { responseHeaderTimeout: "Infinity", requestTimeout: "Infinity" })
@@ -133,10 +151,13 @@ describe("upgrade", () => {
   it.effect("credentials are put on it, and the circuit breaker counts what it comes to", () =>
     Effect.gen(function* () {
       const auth = yield* Auth.bearer(Redacted.make("secret"))
-      const { asked, made } = yield* pool(Effect.succeed(declined(503)), {
-        auth,
-        circuitBreaker: { consecutiveFailures: 2, openFor: "1 minute" }
-      })
+      const { asked, made } = yield* pool(
+        Effect.sync(() => declined(503)),
+        {
+          auth,
+          circuitBreaker: { consecutiveFailures: 2, openFor: "1 minute" }
+        }
+      )
       yield* made.upgrade(request)
       yield* made.upgrade(request)
       assert.strictEqual((yield* Effect.flip(made.upgrade(request)))._tag, "CircuitOpen")
