@@ -245,8 +245,10 @@ class Forwarding {
   #answer(response: HttpClientResponse): Handled {
     this.#response = response
     const { status } = response
-    if (status > 599) return Effect.succeed(problem(502, "The service gave an answer that cannot be passed on."))
     const raw = rawHeadersOf(response)
+    if (status > 599 || !ProxyHeaders.isDecoded(raw)) {
+      return Effect.succeed(problem(502, "The service gave an answer that cannot be passed on."))
+    }
     const head = ProxyHeaders.ofResponse(raw)
     const length = ProxyHeaders.lengthOf(raw)
     const { responseHeaders: hook } = this.#settings

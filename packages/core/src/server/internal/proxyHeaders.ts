@@ -175,6 +175,12 @@ export const ofResponse = (headers: RawHeaders): Head => {
   }
 }
 
+/** Whether a body comes without a coding that belongs to its message: all but `chunked` are left in what a pool gives. */
+export const isDecoded = (headers: RawHeaders): boolean => {
+  const coding = headers["transfer-encoding"]
+  return coding === undefined || (typeof coding === "string" && /^\s*(chunked|identity)\s*$/i.test(coding))
+}
+
 /** How long a body is, as its message says. */
 export type Framing =
   | { readonly _tag: "None" }
