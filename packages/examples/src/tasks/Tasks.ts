@@ -18,6 +18,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Files from "./config/Files.ts"
 import * as Routes from "./http/Routes.ts"
+import * as QueueMetrics from "./queue/QueueMetrics.ts"
 import type { Settings } from "./Settings.ts"
 import * as Embedded from "./storage/Embedded.ts"
 import * as Memory from "./storage/Memory.ts"
@@ -179,6 +180,6 @@ const serving = ({ admin, server }: Settings) =>
 export const layer = (settings: Settings) =>
   serving(settings).pipe(
     Layer.provideMerge(workerOf(settings.app)),
-    Layer.provide(workOf(settings.work)),
+    Layer.provide([workOf(settings.work), QueueMetrics.layer]),
     Layer.provideMerge(storageOf(settings.storage))
   )
