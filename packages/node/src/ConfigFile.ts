@@ -207,12 +207,16 @@ export const follow = (
       Effect.tapError(pool.reject),
       Effect.flatMap(({ servers, tls }) => pool.reload(servers, { tls })),
       Effect.catch((error) => {
-        const inForce = error._tag === "ServerPoolError" && error.reason === "Stop"
-        const log = inForce
-          ? Effect.logWarning(`${file} is in force: ${error.message}`)
-          : Effect.logError(`${file} is not in force; the servers are as before: ${error.message}`)
+        const reason = error._tag === "ServerPoolError" ? error.reason : undefined
+        const others = reason === "Restart" ? "not all servers are" : "the servers are"
+        const log =
+          reason === "Stop"
+            ? Effect.logWarning(`${file} is in force: ${error.message}`)
+            : Effect.logError(`${file} is not in force; ${others} as before: ${error.message}`)
         return Effect.andThen(log, tell(error))
-      })
+      }),
+      // One change that ends badly must not be the last one that anybody hears of.
+      Effect.catchDefect((defect) => Effect.logError(`${file} is followed on, though this has died:`, defect))
     )
 
   return Effect.asVoid(Effect.forkScoped(Stream.runForEach(watch(file, options), apply)))

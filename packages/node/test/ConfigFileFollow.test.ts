@@ -126,6 +126,27 @@ describe("ConfigFile.follow", () => {
     }).pipe(quiet)
   )
 
+  it.live("goes on when what is told of an error dies", () =>
+    Effect.gen(function* () {
+      const file = Path.join(yield* directory, "servers.yaml")
+      Fs.writeFileSync(file, "httpServers: [")
+      const logged = yield* Queue.unbounded<string>()
+      const logger = Logger.make(({ logLevel, message }) => {
+        Queue.offerUnsafe(logged, `${logLevel} ${String(message)}`)
+      })
+      const servers = [{ name: "old", bind: ":1", cause: new Error("taken") }]
+      const reload = () => Effect.fail(new ServerPoolError({ reason: "Restart", servers }))
+      yield* ConfigFile.follow({ reload, reject: () => Effect.void }, file, {
+        debounce: "20 millis",
+        onError: () => Effect.die(new Error("nobody listens"))
+      }).pipe(Effect.provide(Logger.layer([logger])))
+      assert.match(yield* Queue.take(logged), /not in force; the servers are as before/)
+      assert.match(yield* Queue.take(logged), /followed on, .*nobody listens/)
+      Fs.writeFileSync(file, `httpServers:\n${server("a")}`)
+      assert.match(yield* Queue.take(logged), /not in force; not all servers are as before: .*taken/s)
+    })
+  )
+
   it.live("what left and could not be stopped in order is a warning: the file is in force", () =>
     Effect.gen(function* () {
       const file = Path.join(yield* directory, "servers.yaml")
