@@ -3,6 +3,7 @@ import { Effect, Exit, Fiber, Logger, Option, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { Handler } from "../../src/server/Listener.ts"
 import type * as ServerPool from "../../src/server/ServerPool.ts"
+import * as Supervisor from "../../src/server/Supervisor.ts"
 import { FakeListener, pem } from "../fixtures/listener.ts"
 import { turn } from "../fixtures/pools.ts"
 import { answer, ended, hello, make } from "../fixtures/serverPools.ts"
@@ -186,6 +187,18 @@ describe("ServerPool model", () => {
 
   const handlers: ReadonlyArray<Handler> = [hello, answer("a"), answer("b")]
 
+  /** Whose scope ends before, while, or after it is taken. */
+  const takenForAWhile = (dice: Dice, pool: ServerPool.ServerPool, bind: string) =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const taking = yield* Effect.forkChild(Scope.provide(pool.take(bind), scope), {
+        startImmediately: dice.chance(0.5)
+      })
+      if (dice.chance(0.7)) yield* Effect.sleep(dice.below(30))
+      yield* Scope.close(scope, Exit.void)
+      yield* Fiber.join(taking)
+    }).pipe(Effect.uninterruptible)
+
   const operation = (
     dice: Dice,
     pool: ServerPool.ServerPool,
@@ -194,7 +207,7 @@ describe("ServerPool model", () => {
     const next = { ...wanted(dice, dice.of(ports)), drainDelay: dice.of([0, 0, 10]), drainTimeout: 50 }
     const secure = dice.chance(0.3) ? { ...next, tls: { inherit: true } } : next
     const lists = hasty(dice)
-    switch (dice.below(13)) {
+    switch (dice.below(15)) {
       case 0:
       case 1:
         return pool.start
@@ -217,6 +230,13 @@ describe("ServerPool model", () => {
       case 10:
         return pool.setDefaultTls(pem(String(dice.below(3))))
       case 11:
+        return pool.reload(lists, { tls: pem(String(dice.below(3))) })
+      case 12:
+        // Its socket dies: nobody accepts there any more.
+        return Effect.sync(
+          () => void listener.openOnes.find((acceptor) => acceptor.address.port === portOf(next.bind))?.lose()
+        )
+      case 13:
         return dice.chance(0.1) ? pool.clear : Effect.flatMap(pool.filter("bind", next.bind), (view) => view.stop)
       default:
         return Effect.sync(() => {
@@ -271,14 +291,17 @@ describe("ServerPool model", () => {
           chaotic(dice, listener)
           const scope = yield* Scope.make()
           const pool = yield* Scope.provide(make(listener, hasty(dice), { tls: pem("0") }), scope)
+          const supervised = yield* Scope.fork(scope)
+          if (seed % 2 === 0) yield* Scope.provide(Supervisor.make(pool, { maxRestarts: 1000 }), supervised)
           const users = Array.from({ length: 8 }, () => user(dice, () => operation(dice, pool, listener)))
           const all = yield* Effect.forkChild(Effect.all(users, { concurrency: "unbounded" }))
           yield* inTime(all, `seed ${seed}`)
+          listener.failing.clear()
           yield* settled(listener)
           yield* consistent(pool, listener)
           assert.strictEqual(listener.collisions, 0, "never two acceptors on a bind")
+          yield* Scope.close(supervised, Exit.void)
 
-          listener.failing.clear()
           yield* inTime(yield* Effect.forkChild(pool.start), `the last start of seed ${seed}`)
           for (const server of yield* pool.servers) {
             assert.strictEqual(server.state._tag === "Running", !server.config.disabled, `seed ${seed}: all can start`)
@@ -319,7 +342,7 @@ describe("ServerPool model", () => {
                 Option.isSome(taken) ? to.add(taken.value, { replace: dice.chance(0.5) }) : Effect.void
               )
             )
-            switch (dice.below(6)) {
+            switch (dice.below(7)) {
               case 0:
                 return from.start
               case 1:
@@ -329,6 +352,8 @@ describe("ServerPool model", () => {
                 return move
               case 4:
                 return from.addConfig({ bind, drainTimeout: 50 }, { replace: dice.chance(0.5) })
+              case 5:
+                return takenForAWhile(dice, from, bind)
               default:
                 return operation(dice, from, listener)
             }
