@@ -282,6 +282,42 @@ describe("a WebSocket through the proxy", () => {
       })
     )
 
+    it.live("400 that end in every way leave nothing, and no client gets more than was sent to it", () =>
+      Effect.gen(function* () {
+        const ends: ReadonlyArray<(socket: Net.Socket) => unknown> = [
+          (socket) => socket.end(),
+          (socket) => socket.destroy(),
+          (socket) => socket.resetAndDestroy(),
+          (socket) => socket.end(Buffer.alloc(100_000))
+        ]
+        const upstream = yield* HostileServer.make((received) => {
+          const socket = take(received, "early")
+          const way = ends[Number(received.path.slice(1)) - ends.length]
+          if (way === undefined) socket.resume()
+          else way(socket)
+        })
+        const { backend, port, target } = yield* between(upstream)
+        yield* Effect.forEach(
+          Array.from({ length: 400 }),
+          (_, index) =>
+            Effect.gen(function* () {
+              const choice = index % (2 * ends.length)
+              const client = yield* connect(port)
+              client.send(handshake(`/${choice}`))
+              yield* client.until(({ end, text: came }) => end !== undefined || came.includes("early"))
+              ends[choice]?.(client.socket)
+              yield* client.ended
+              assert.strictEqual(client.text.split("HTTP/1.1").length, 2)
+            }).pipe(Effect.scoped),
+          { concurrency: 32, discard: true }
+        )
+        yield* upstream.allClosed
+        yield* eventually(() => backend.counts().connections === 0)
+        assert.include<object>(backend.counts(), { active: 0, accepted: 400, requests: 400 })
+        yield* stands(target, { requests: 400, pending: 0, webSockets: 0 })
+      })
+    )
+
     it.live("a client that leaves before the handshake is answered ends it at the upstream, too", () =>
       Effect.gen(function* () {
         const upstream = yield* HostileServer.make(() => {})
@@ -557,6 +593,12 @@ describe("a WebSocket through the proxy", () => {
         const after = yield* between(upstream, { proxy: { responseHeaders: refuse } })
         assert.strictEqual(yield* (yield* asking(after.url)).refused.wait, 401)
         yield* upstream.allClosed
+        const bad = yield* between(upstream, {
+          proxy: { requestHeaders: (headers) => Effect.succeed(Headers.set(headers, "x-a", "b\r\nx-c: d")) }
+        })
+        assert.strictEqual(yield* (yield* asking(bad.url)).refused.wait, 502)
+        yield* upstream.allClosed
+        assert.strictEqual(upstream.requests.length, 1)
         const split = yield* between(upstream, {
           proxy: { responseHeaders: (headers) => Effect.succeed(Headers.set(headers, "x-a", "b\r\nx-c: d")) }
         })

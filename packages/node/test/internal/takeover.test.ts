@@ -4,6 +4,7 @@ import { Takeover } from "@millrace/core/server/Takeover"
 import { Effect, type Exit } from "effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import { IncomingMessage } from "node:http"
 import { eventually, serving } from "../fixtures/listener.ts"
 import { Later } from "../fixtures/net.ts"
 import { connect, get } from "../fixtures/rawClient.ts"
@@ -63,6 +64,23 @@ describe("takeover", () => {
       const client = yield* connect(port)
       client.send(handshake())
       yield* client.take("a header cannot be written.")
+      yield* client.ended
+    })
+  )
+
+  it.live("a client that has ended its side before is gone already", () =>
+    Effect.gen(function* () {
+      const left = new Later<Exit.Exit<unknown, unknown>>()
+      const handler: Handler = Effect.gen(function* () {
+        const { source } = yield* HttpServerRequest.HttpServerRequest
+        if (source instanceof IncomingMessage) yield* eventually(() => source.socket.readableEnded)
+        yield* offered
+        return yield* Effect.never
+      }).pipe(Effect.onExit((exit) => Effect.sync(() => left.resolve(exit))))
+      const { port } = yield* serving(handler)
+      const client = yield* connect(port)
+      client.socket.end(handshake())
+      assert.strictEqual((yield* left.wait)._tag, "Failure")
       yield* client.ended
     })
   )
