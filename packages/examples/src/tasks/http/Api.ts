@@ -70,18 +70,18 @@ const TaskStatus = Status.annotate({ description: "How far the task is", example
 
 const Result = Schema.String.annotate({ description: "What the work gave", examples: ["io work result = 7"] })
 
-export const Created = Schema.Struct({
+const Created = Schema.Struct({
   id: TaskId.annotate({ examples: [TaskId.make(exampleId)] }),
   created_at: CreatedAt,
   duration: Duration.annotate({ examples: [0] })
 }).annotate({ identifier: "Created", description: "The task, which waits to start" })
 
-export const TaskResult = Schema.Struct({ result: Result }).annotate({
+const TaskResult = Schema.Struct({ result: Result }).annotate({
   identifier: "TaskResult",
   description: "The result of a completed task"
 })
 
-export const TaskState = Schema.Struct({ status: TaskStatus, created_at: CreatedAt, duration: Duration }).annotate({
+const TaskState = Schema.Struct({ status: TaskStatus, created_at: CreatedAt, duration: Duration }).annotate({
   identifier: "TaskState",
   description: "How far the task is"
 })

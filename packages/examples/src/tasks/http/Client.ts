@@ -1,20 +1,11 @@
 /**
- * The client that follows from the API: over any `HttpClient`, for instance a pool's.
+ * The client that follows from the API: over any `HttpClient`, for instance that of a pool.
  *
- * ```ts
- * import { Pool } from "@millrace/core"
- * import { UndiciConnector } from "@millrace/node"
- * import { Effect, Layer } from "effect"
- * import * as Client from "../../src/tasks/http/Client.ts"
- *
+ * ```
  * const pool = Pool.layerHttpClient({ baseUrl: "http://localhost:8080", retry: true })
- * export const tasks = Client.layer.pipe(Layer.provide(pool), Layer.provide(UndiciConnector.layer))
- *
- * export const program = Effect.gen(function* () {
- *   const { tasks } = yield* Client.Client
- *   const { body } = yield* tasks.create({ headers: { "idempotency-key": "order-1017" } })
- *   return yield* tasks.status({ params: { id: body.id } })
- * })
+ * const { tasks } = yield* Client.Client                          // with Client.layer, provided with the pool
+ * const { body } = yield* tasks.create({ headers: { "idempotency-key": "order-1017" } })
+ * const { duration, status } = yield* tasks.status({ params: { id: body.id } })
  * ```
  */
 import * as Context from "effect/Context"

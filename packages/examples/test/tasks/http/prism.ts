@@ -11,10 +11,8 @@ const Violations = Schema.fromJsonString(
 )
 const violationsOf = Schema.decodeSync(Violations)
 
-const command = join(
-  dirname(createRequire(import.meta.url).resolve("@stoplight/prism-cli/package.json")),
-  "dist/index.js"
-)
+const require = createRequire(import.meta.url)
+const command = join(dirname(require.resolve("@stoplight/prism-cli/package.json")), "dist/index.js")
 
 const folder = Effect.acquireRelease(
   Effect.promise(() => mkdtemp(join(tmpdir(), "tasks-prism-"))),

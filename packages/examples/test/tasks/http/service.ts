@@ -25,7 +25,7 @@ export const serve = (store: Store, log: (message: string) => void = () => {}) =
     const address = (yield* pool.servers)[0]?.address
     assert.isDefined(address)
     return `http://127.0.0.1:${address.port}`
-  }).pipe(Effect.provide(NodeListener.layer), Effect.provide(Logger.layer([Logger.map(Logger.formatLogFmt, log)])))
+  }).pipe(Effect.provide(Layer.merge(NodeListener.layer, Logger.layer([Logger.map(Logger.formatLogFmt, log)]))))
 
 /** The typed client over a pool that repeats nothing. */
 export const clientOf = (url: string) =>
