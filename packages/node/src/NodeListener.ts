@@ -6,7 +6,8 @@
  * accepts, and idle connections of the old one are taken over by the new one rather than closed under a client's hand.
  *
  * Requests and responses are those of Effect's `NodeHttpServer`: streams, multipart, `HttpServerRequest.upgrade` and
- * WebSockets work as there. Other than there, a handler is interrupted when its client leaves.
+ * WebSockets work as there. Other than there, a handler is interrupted when its client leaves, a while after its WebSocket was
+ * closed, too; and it may take over a connection as it is (`Takeover`), as a proxy does.
  *
  * What Node's parser refuses (`Content-Length` beside `Transfer-Encoding`, folded headers, bare line feeds...) is refused.
  *
