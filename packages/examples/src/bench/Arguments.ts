@@ -15,14 +15,33 @@ export type Command =
     }
 
 /** Many short turns rather than few long ones: what disturbs the machine for seconds spoils fewer of them. */
-const standard: Plan = { rounds: 15, seconds: 0.5, warmUp: 1.5, leadIn: 0.1, memorySamples: 3, isolated: false }
+const standard: Plan = {
+  rounds: 15,
+  seconds: 0.5,
+  warmUp: 1.5,
+  leadIn: 0.1,
+  memorySamples: 3,
+  streamBytes: 2 ** 30,
+  isolated: false
+}
 
-const quick: Plan = { rounds: 1, seconds: 0.2, warmUp: 0.3, leadIn: 0.05, memorySamples: 1, isolated: false }
+const quick: Plan = {
+  rounds: 1,
+  seconds: 0.2,
+  warmUp: 0.3,
+  leadIn: 0.05,
+  memorySamples: 1,
+  streamBytes: 2 ** 26,
+  isolated: false
+}
 
-export const usage = `The benchmark: Millrace, bare and with its policies, beside its peers, on loopback.
+export const usage = `The benchmark: Millrace, bare and with its policies, beside its peers, on loopback; its servers and its proxy beside
+others, of which nginx and HAProxy take part where they are installed.
 
-  npm run bench                     everything (about 6 minutes)
+  npm run bench                     everything (about 9 minutes)
   npm run bench -- --only get-64    one scenario
+  npm run bench -- --only server    servers: requests/s, and memory of idle ones
+  npm run bench -- --only proxy     proxies: requests/s, what they add to a request, streams
 
   --only PATTERN    the scenarios and rows whose name matches (a regular expression)
   --rounds N        turns of each contender in a scenario (${standard.rounds}; at least 3)

@@ -28,6 +28,8 @@ export interface Plan {
   readonly warmUp: number
   readonly leadIn: number
   readonly memorySamples: number
+  /** Of each body that streams through a proxy. */
+  readonly streamBytes: number
   /** Each contender in a process of its own. */
   readonly isolated: boolean
 }

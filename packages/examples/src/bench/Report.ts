@@ -1,6 +1,7 @@
 /** The table: at most 100 columns, readable without colour. */
 import type { Machine } from "./Machine.ts"
 import type { Measured, Row } from "./Measure.ts"
+import type { Streamed } from "./Streaming.ts"
 import type { Check } from "./Verdict.ts"
 
 export const width = 100
@@ -49,6 +50,8 @@ const row = (figures: Row, middle: (row: Row) => ReadonlyArray<string>): string 
   ])
 }
 
+const mebibytes = (bytes: number): string => `${number(bytes / 2 ** 20, 1)} MiB`
+
 const value = (check: Check, figure: number): string => {
   switch (check.unit) {
     case "ratio":
@@ -59,6 +62,8 @@ const value = (check: Check, figure: number): string => {
       return `${figure.toFixed(2)} µs`
     case "bytes":
       return `${number(figure)} B`
+    case "mebibytes":
+      return mebibytes(figure)
   }
 }
 
@@ -98,6 +103,21 @@ export const scenario = ({ scenario, rows, missing, disturbance }: Measured): Re
       : [])
   ]
 }
+
+export const streams = ({ bytes, rows, scenario }: Streamed): ReadonlyArray<string> => [
+  `${scenario.title} of ${number(bytes / 2 ** 20)} MiB`,
+  streamLine(["", "MiB/s", "most heap", "most memory", "more than warm"]),
+  ...rows.map(({ contender, mebibytesPerSecond, ...memory }) =>
+    streamLine([
+      `  ${contender}`,
+      number(mebibytesPerSecond),
+      ...[memory.heap, memory.rss, memory.growth].map((bytes) => (bytes === null ? "" : mebibytes(bytes)))
+    ])
+  )
+]
+
+const streamLine = ([name = "", ...cells]: ReadonlyArray<string>): string =>
+  `${name.padEnd(widths[0])}${cells.map((cell, i) => cell.padStart(i === 0 ? 9 : 16)).join("")}`.trimEnd()
 
 export const floors = (checks: ReadonlyArray<Check>): ReadonlyArray<string> => ["Floors", ...checks.map(verdict)]
 

@@ -2,6 +2,8 @@
 import { millrace, reference } from "./contenders/index.ts"
 import type { Measured, Row } from "./Measure.ts"
 import type { Floor, MemoryRow, PolicyRow, Scenario } from "./Scenario.ts"
+import { proxy } from "./servers/index.ts"
+import type { Streamed } from "./Streaming.ts"
 import { median } from "./Statistics.ts"
 
 /** One floor and whether it was met. */
@@ -11,7 +13,7 @@ export interface Check {
   readonly value: number
   readonly relation: Floor["relation"]
   readonly bound: number
-  readonly unit: "ratio" | "share" | "bytes" | "micros"
+  readonly unit: "ratio" | "share" | "bytes" | "mebibytes" | "micros"
   readonly ok: boolean
 }
 
@@ -90,3 +92,16 @@ export const judgeMemory = ({ id, title, bound }: MemoryRow, bytes: number): Che
   unit: "bytes",
   ok: holds(bytes, "<", bound)
 })
+
+export const judgeStreams = ({ scenario: { bound, id }, rows }: Streamed): Check => {
+  const growth = rows.find(({ contender }) => contender === proxy)?.growth ?? Number.NaN
+  return {
+    id,
+    says: "memory of the proxy beyond when warm",
+    value: growth,
+    relation: "<",
+    bound,
+    unit: "mebibytes",
+    ok: holds(growth, "<", bound)
+  }
+}

@@ -10,7 +10,8 @@ import * as Report from "./Report.ts"
 import { memoryRows, policyRows, scenarios as clientScenarios } from "./Scenario.ts"
 import { startServer } from "./Serving.ts"
 import { serverScenarios } from "./ServerScenario.ts"
-import { type Check, judge, judgeMemory, judgePolicy } from "./Verdict.ts"
+import { measureStreams, type Streamed, streamScenarios } from "./Streaming.ts"
+import { type Check, judge, judgeMemory, judgePolicy, judgeStreams } from "./Verdict.ts"
 
 const scenarios = [...clientScenarios, ...serverScenarios]
 
@@ -31,8 +32,9 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
     const chosen = scenarios.filter(({ id }) => only.test(id))
     const rows = memoryRows.filter(({ id }) => only.test(id))
     const policies = policyRows.filter(({ id }) => only.test(id))
-    if (chosen.length + rows.length + policies.length === 0) {
-      const names = [...scenarios, ...policyRows, ...memoryRows].map(({ id }) => id)
+    const streams = streamScenarios.filter(({ id }) => only.test(id))
+    if (chosen.length + rows.length + policies.length + streams.length === 0) {
+      const names = [...scenarios, ...streamScenarios, ...policyRows, ...memoryRows].map(({ id }) => id)
       process.stderr.write(`Nothing matches. There are: ${names.join(", ")}\n`)
       return 2
     }
@@ -51,6 +53,15 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
       yield* clear
       if (!json) yield* print(Report.scenario(result))
     }
+    const streamed: Array<Streamed> = []
+    for (const scenario of streams) {
+      yield* progress(scenario.title)
+      const result = yield* measureStreams(scenario, plan.streamBytes)
+      streamed.push(result)
+      checks.push(judgeStreams(result))
+      yield* clear
+      if (!json) yield* print(Report.streams(result))
+    }
     for (const row of policies) {
       yield* progress(row.title)
       checks.push(judgePolicy(row, yield* measurePolicy(row, plan)))
@@ -67,7 +78,8 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
       const scenarioRows = measured.map(({ scenario: { id, title, callers }, rows, missing, disturbance }) => {
         return { id, title, callers, disturbance, rows, missing }
       })
-      const report = { machine: on, plan, judged, ok, checks, scenarios: scenarioRows }
+      const streamRows = streamed.map(({ bytes, rows, scenario: { id } }) => ({ id, bytes, rows }))
+      const report = { machine: on, plan, judged, ok, checks, scenarios: scenarioRows, streams: streamRows }
       process.stdout.write(`${JSON.stringify(report, null, 2)}\n`)
     } else {
       yield* print([...Report.floors(checks), judged ? Report.missed(checks) : "Not judged: a quick run."])

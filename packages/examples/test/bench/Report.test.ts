@@ -5,7 +5,8 @@ import * as Report from "../../src/bench/Report.ts"
 import { memoryRows, scenarios as clientScenarios } from "../../src/bench/Scenario.ts"
 import { serverScenarios } from "../../src/bench/ServerScenario.ts"
 import { direct, haproxy, pooled, proxy, subjects } from "../../src/bench/servers/index.ts"
-import { judge, judgeMemory } from "../../src/bench/Verdict.ts"
+import { streamScenarios } from "../../src/bench/Streaming.ts"
+import { judge, judgeMemory, judgeStreams } from "../../src/bench/Verdict.ts"
 
 const scenarios = [...clientScenarios, ...serverScenarios]
 
@@ -32,7 +33,20 @@ const measured = scenarios.map((scenario) => ({
   disturbance: 1.5
 }))
 
-const checks = [...measured.flatMap(judge), ...memoryRows.map((memoryRow) => judgeMemory(memoryRow, 123_456))]
+const streamed = streamScenarios.map((scenario) => ({
+  scenario,
+  bytes: 2 ** 30,
+  rows: scenario.contenders.map((contender) => {
+    const memory = contender === direct ? null : 12_345 * 2 ** 20
+    return { contender, mebibytesPerSecond: 12_345.6, heap: memory, rss: memory, growth: memory }
+  })
+}))
+
+const checks = [
+  ...measured.flatMap(judge),
+  ...streamed.map(judgeStreams),
+  ...memoryRows.map((memoryRow) => judgeMemory(memoryRow, 123_456))
+]
 
 describe("Report", () => {
   it("fits 100 columns, with figures wider than any we expect", () => {
@@ -49,6 +63,7 @@ describe("Report", () => {
         "How."
       ),
       ...measured.flatMap(Report.scenario),
+      ...streamed.flatMap(Report.streams),
       ...Report.floors(checks)
     ]
     for (const line of lines) expect(line.length, line).toBeLessThanOrEqual(Report.width)
@@ -74,7 +89,7 @@ describe("Report", () => {
     expect(Report.missed(checks.map((check) => ({ ...check, ok: true })))).toBe("All floors are met.")
     expect(Report.missed(checks)).toBe(
       "Missed: stack-64 ÷ effect, stack-64 ÷ cockatiel, stack-64 ÷ got, garbage gc, slow-tail p99, " +
-        "memory-host, memory-idle, memory-waiting, memory-server."
+        "proxy-stream down, proxy-stream up, memory-host, memory-idle, memory-waiting, memory-server."
     )
   })
 })
@@ -110,6 +125,17 @@ describe("Verdict", () => {
       ({ id }) => id === "stack-64 ÷ effect"
     )
     expect(check).toMatchObject({ value: 6, bound: 5, ok: true })
+  })
+
+  it("holds what our proxy keeps of a stream against the floor, and nobody else's", () => {
+    const stream = streamed[0]!
+    const grown = (bytes: number) => ({
+      ...stream,
+      rows: stream.rows.map((row) => (row.contender === proxy ? { ...row, growth: bytes } : row))
+    })
+    expect(judgeStreams(grown(stream.scenario.bound - 1)).ok).toBe(true)
+    expect(judgeStreams(grown(stream.scenario.bound)).ok).toBe(false)
+    expect(judgeStreams({ ...stream, rows: [] }).ok).toBe(false)
   })
 
   it("takes a figure that is missing for a failure", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { median, quantile, ratios, slope, summary } from "../../src/bench/Statistics.ts"
+import { differences, median, quantile, ratios, slope, summary } from "../../src/bench/Statistics.ts"
 
 describe("Statistics", () => {
   it("median is the middle value, or the mean of the two middle ones", () => {
@@ -30,6 +30,10 @@ describe("Statistics", () => {
   it("ratios compare within a round, so a slow round does not count", () => {
     // In the second round the machine was ten times slower, for both.
     expect(ratios([200, 20, 200], [100, 10, 100])).toEqual({ median: 2, min: 2, max: 2 })
+  })
+
+  it("differences compare within a round, too", () => {
+    expect(differences([3, 30, 3], [1, 28, 1])).toEqual({ median: 2, min: 2, max: 2 })
   })
 
   it("slope is that of the best line", () => {

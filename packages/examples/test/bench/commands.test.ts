@@ -12,7 +12,7 @@ interface Ended {
 const run = (file: string, ...args: ReadonlyArray<string>): Promise<Ended> =>
   new Promise((resolve) => {
     const script = fileURLToPath(new URL(`../../src/bench/${file}`, import.meta.url))
-    execFile(process.execPath, [script, ...args], { timeout: 50_000 }, (error, stdout, stderr) => {
+    execFile(process.execPath, [script, ...args], { timeout: 100_000 }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code ?? -1), stdout, stderr })
     })
   })
@@ -35,6 +35,28 @@ describe("npm run bench", () => {
     }
     expect(report.checks.map(({ id }: { readonly id: string }) => id)).toEqual(["post-64", "memory-waiting"])
     expect(report.checks[1].value).toBeGreaterThan(100)
+  })
+
+  it("measures servers, proxies and streams too", { timeout: 120_000 }, async () => {
+    const only = "^(server|proxy-latency|proxy-stream up|memory-server)$"
+    const { code, stdout, stderr } = await run("main.ts", "--quick", "--json", "--only", only)
+    expect(stderr).toBe("")
+    expect(code).toBe(0)
+    const report = JSON.parse(stdout)
+    expect(report.scenarios).toMatchObject([{ id: "server" }, { id: "proxy-latency" }])
+    const [servers, latencies] = report.scenarios
+    expect(servers.rows).toHaveLength(3)
+    for (const row of servers.rows) expect(row.perSecond.median, row.contender).toBeGreaterThan(100)
+    // Those of npm are there, and ours; the programs are a machine's own.
+    expect(latencies.rows.length + latencies.missing.length).toBe(6)
+    for (const name of latencies.missing) expect(name).toMatch(/^(nginx|haproxy)/)
+    for (const row of latencies.rows) expect(row.p50.median, row.contender).toBeGreaterThan(0)
+    const [uploads] = report.streams
+    expect(uploads).toMatchObject({ id: "proxy-stream up", bytes: 2 ** 26 })
+    for (const row of uploads.rows) expect(row.mebibytesPerSecond, row.contender).toBeGreaterThan(0)
+    expect(uploads.rows[0].growth).toBeGreaterThanOrEqual(0)
+    const bytes = report.checks.find(({ id }: { readonly id: string }) => id === "memory-server").value
+    expect(bytes).toBeGreaterThan(1000)
   })
 
   it("says what there is when nothing matches", { timeout: 60_000 }, async () => {
