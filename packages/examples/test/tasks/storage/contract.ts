@@ -316,6 +316,18 @@ export const contract = <E>(name: string, storage: Layer.Layer<TaskStore | TaskQ
       })
     )
 
+    promise("renew under an older fence prolongs nobody's lease", () =>
+      Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        yield* create(1)
+        const [old] = yield* claim(1, over)
+        yield* queue.reclaim(5)
+        yield* claim(1, over)
+        assert.deepStrictEqual(yield* queue.renew([old!], long), [old!])
+        assert.deepStrictEqual((yield* queue.reclaim(5)).again, [old!.id])
+      })
+    )
+
     promise("each claim of a task has a higher fence than the one before", () =>
       Effect.gen(function* () {
         const queue = yield* TaskQueue
@@ -472,12 +484,17 @@ export const contract = <E>(name: string, storage: Layer.Layer<TaskStore | TaskQ
       })
     )
 
-    promise("with maxDeaths 1 no task runs twice after a death", () =>
+    promise("with maxDeaths 1 no task runs twice after a death, and what it took is known", () =>
       Effect.gen(function* () {
         const queue = yield* TaskQueue
         const [task] = yield* create(1)
+        yield* create(5)
         yield* claim(1, over)
+        const running = yield* stateOf(task!.id)
         assert.deepStrictEqual((yield* queue.reclaim(1)).failed, [task!.id])
+        const state = yield* stateOf(task!.id)
+        assert.strictEqual(state._tag === "Failed" && state.reason, "Its worker died")
+        assert.isTrue(running._tag === "Running" && state._tag === "Failed" && state.startedAt === running.startedAt)
       })
     )
 
