@@ -1,5 +1,6 @@
 /** The OpenAPI document, as its readers need it. What it promises of responses, `Contract.test.ts` checks. */
 import { assert, describe, it } from "@effect/vitest"
+import { Validator } from "@seriousme/openapi-schema-validator"
 import { JsonSchema, Schema, SchemaRepresentation } from "effect"
 import * as OpenApi from "effect/http-api/OpenApi"
 import { Api } from "../../../src/tasks/http/Api.ts"
@@ -40,6 +41,11 @@ describe("Document", () => {
       ["tasks.create", "tasks.list", "tasks.status", "tasks.result", "tasks.cancel"]
     )
     for (const { operation } of operations) assert.isNotEmpty(operation.summary)
+  })
+
+  it("is an OpenAPI 3.1 document, by the schema of the specification", async () => {
+    const { errors, valid } = await new Validator().validate(JSON.parse(JSON.stringify(document)))
+    assert.isTrue(valid, JSON.stringify(errors))
   })
 
   it("refers to nothing that is not there", () => {
