@@ -60,11 +60,12 @@ export interface Surroundings {
 }
 
 /**
- * What is refused before any handler: a body that is too large, an expectation that nobody meets.
+ * What is refused before any handler: a body whose end is not certain, one that is too large, an expectation that nobody
+ * meets.
  *
  * @internal
  */
-export type RefusedWith = 413 | 417
+export type RefusedWith = 400 | 413 | 417
 
 interface Answers {
   readonly request: (request: IncomingMessage, response: ServerResponse) => void
@@ -107,7 +108,7 @@ const answersOf = (handler: Handler, scope: Scope.Scope): Effect.Effect<Answers>
   return Effect.all({
     request: NodeHttpServer.makeHandler(interruptible, { scope }),
     upgrade: NodeHttpServer.makeUpgradeHandler(webSockets, whileOpen(interruptible), { scope }),
-    refusals: Effect.all({ 413: refusal(413), 417: refusal(417) })
+    refusals: Effect.all({ 400: refusal(400), 413: refusal(413), 417: refusal(417) })
   })
 }
 

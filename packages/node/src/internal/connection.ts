@@ -38,6 +38,10 @@ export const closeGently = (socket: Socket): void => {
 const endsWithConnection = (response: ServerResponse): boolean =>
   response.req.httpVersion === "1.0" && response.headersSent && !response.writableFinished
 
+/** RFC 9112, 6.1: HTTP/1.0 knows no codings, so that somebody on the way may have seen another end of the body. */
+const isFaulty = ({ headers, httpVersion }: IncomingMessage): boolean =>
+  httpVersion === "1.0" && headers["transfer-encoding"] !== undefined
+
 /** @internal */
 export class Connection {
   readonly raw: Socket
@@ -49,6 +53,8 @@ export class Connection {
   /** What speaks HTTP: the one above `raw` when there is TLS and the handshake is done. */
   #socket: Socket
   #readWhenIdle = 0
+  /** Where its last request ends is not certain: what comes after it is not taken for another. */
+  #faulty = false
   /** The next answer is the last one: its engine speaks for a backend that is gone. */
   #last = false
 
@@ -96,6 +102,12 @@ export class Connection {
 
   /** `held`: its client sends the body when it is told to. */
   request(request: IncomingMessage, response: ServerResponse, held = false): void {
+    if (this.#faulty) return
+    if (isFaulty(request)) {
+      this.#faulty = true
+      response.shouldKeepAlive = false
+      return this.refuse(request, response, 400)
+    }
     const { maxBodyBytes } = this.owner
     if (maxBodyBytes < Infinity && Number(request.headers["content-length"] ?? 0) > maxBodyBytes) {
       return this.refuse(request, response, 413)

@@ -195,10 +195,11 @@ const chunked: Framing = { _tag: "Chunked" }
  * The body of a request (RFC 9112, 6.3). A message that two servers could read differently is refused, whatever was in
  * front has thought of it.
  */
-export const framingOf = (headers: Headers.Headers): Framing => {
+export const framingOf = (headers: Headers.Headers, version: Received["version"] = "1.1"): Framing => {
   const coding = headers["transfer-encoding"]
   const length = headers[framing]
   if (coding !== undefined) {
+    if (version === "1.0") return { _tag: "Refused", status: 400, detail: "HTTP/1.0 has no Transfer-Encoding." }
     if (length !== undefined) {
       return { _tag: "Refused", status: 400, detail: "The request has both Transfer-Encoding and Content-Length." }
     }

@@ -82,12 +82,13 @@ export const prepare = (request: HttpServerRequest, settings: Resolved): Prepare
   const { method } = request
   const refusal = refusalOf(request, settings)
   if (refusal !== undefined) return refusal
-  const framing = ProxyHeaders.framingOf(request.headers)
+  const received = receivedOf(request, settings)
+  const framing = ProxyHeaders.framingOf(request.headers, received.version)
   if (framing._tag === "Refused") return problem(framing.status, framing.detail, { connection: "close" })
   if (framing._tag === "Length" && framing.length > settings.maxBodySize) return tooLarge()
   const target = ProxyPath.resolve(request.url, settings.stripPrefix, settings.rewrite)
   if (ProxyPath.isRefusal(target)) return problem(target.status, target.detail)
-  const headers = ProxyHeaders.ofRequest(request.headers, receivedOf(request, settings), {
+  const headers = ProxyHeaders.ofRequest(request.headers, received, {
     ...settings,
     prefix: settings.stripPrefix
   })

@@ -256,6 +256,8 @@ describe("framingOf", () => {
     for (const coding of ["gzip, chunked", "chunked, chunked", "xchunked", "identity", ""]) {
       assert.strictEqual(of({ "transfer-encoding": coding }), 501, coding)
     }
+    const old = ProxyHeaders.framingOf(Headers.fromInput({ "transfer-encoding": "chunked" }), "1.0")
+    assert.strictEqual(old._tag === "Refused" && old.status, 400)
     for (const length of ["+1", "-1", "1,1", "1, 2", "0x1", "", " 1", "1e3", "9999999999999999"]) {
       assert.strictEqual(of({ "content-length": length }), 400, length)
     }
