@@ -23,6 +23,7 @@ import * as Stream from "effect/Stream"
 import type { Decompress, DecompressFailure, RawHeaders } from "../Connector.ts"
 import { isPoolError, type PoolError, type RequestInfo, toHttpClientError } from "../../model/PoolError.ts"
 import { Raw } from "../../model/internal/rawHeaders.ts"
+import { Whole } from "../../model/internal/wholeBody.ts"
 import type { Body } from "./body.ts"
 
 type ReadError = HttpClientError.HttpClientError
@@ -76,6 +77,11 @@ export class Response extends Inspectable.Class implements HttpClientResponse.Ht
 
   get [Raw](): RawHeaders {
     return this.#answer.rawHeaders
+  }
+
+  get [Whole](): Uint8Array | undefined {
+    const body = this.#body
+    return body.complete && !this.#isEncoded ? body.bytes() : undefined
   }
 
   get headers(): Headers.Headers {

@@ -24,6 +24,7 @@ import type { Headers } from "effect/http/Headers"
 import type { RawConnection } from "../../model/RawConnection.ts"
 import type { Switched } from "../../client/Connector.ts"
 import { rawHeadersOf } from "../../model/internal/rawHeaders.ts"
+import { wholeBodyOf } from "../../model/internal/wholeBody.ts"
 import { find, type PoolError } from "../../model/PoolError.ts"
 import * as Discard from "../../policy/internal/discard.ts"
 import { type Balancer, neverSent, type Target } from "./balance.ts"
@@ -274,9 +275,16 @@ class Forwarding {
       return says ? HttpServerResponse.setHeader(answer, "content-length", String(length)) : answer
     }
     const type = headers["content-type"]
-    const body = HttpBody.stream(this.#download(response), type ?? "", length)
-    const whole = HttpServerResponse.setBody(answer, body)
-    return type === undefined ? HttpServerResponse.removeHeader(whole, "content-type") : whole
+    const full = HttpServerResponse.setBody(answer, this.#body(response, type ?? "", length))
+    return type === undefined ? HttpServerResponse.removeHeader(full, "content-type") : full
+  }
+
+  /** A short one is mostly here with its head: a stream for it would take longer than all else. */
+  #body(response: HttpClientResponse, type: string, length: number | undefined): HttpBody.HttpBody {
+    const whole = wholeBodyOf(response)
+    return whole !== undefined && whole.length === length
+      ? HttpBody.uint8Array(whole, type)
+      : HttpBody.stream(this.#download(response), type, length)
   }
 
   #download(response: HttpClientResponse): HttpClientResponse["stream"] {
