@@ -7,9 +7,10 @@
  *
  * @since 0.1.0
  */
-import type { IncomingMessage, ServerResponse } from "node:http"
+import type { IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
+import type { Answer } from "./answer.ts"
 import type { NodeBackend, RefusedWith } from "./backend.ts"
 import type { Engine } from "./engine.ts"
 import { offer } from "./takeover.ts"
@@ -34,10 +35,6 @@ export const closeGently = (socket: Socket): void => {
   socket.end()
 }
 
-/** What a client of HTTP/1.0 would take for the end of its body: of a length it need not know. */
-const endsWithConnection = (response: ServerResponse): boolean =>
-  response.req.httpVersion === "1.0" && response.headersSent && !response.writableFinished
-
 /** RFC 9112, 6.1: HTTP/1.0 knows no codings, so that somebody on the way may have seen another end of the body. */
 const isFaulty = ({ headers, httpVersion }: IncomingMessage): boolean =>
   httpVersion === "1.0" && headers["transfer-encoding"] !== undefined
@@ -48,7 +45,7 @@ export class Connection {
   readonly engine: Engine
   owner: NodeBackend
   /** Of requests under way, in their order. */
-  readonly responses: Array<ServerResponse> = []
+  readonly responses: Array<Answer> = []
   #upgraded = false
   /** What speaks HTTP: the one above `raw` when there is TLS and the handshake is done. */
   #socket: Socket
@@ -85,7 +82,7 @@ export class Connection {
 
   /** Ends it now; an answer that is not complete never looks complete. */
   cut(): void {
-    if (this.responses.some(endsWithConnection)) this.raw.resetAndDestroy()
+    if (this.responses.some((response) => response.endsWithConnection)) this.raw.resetAndDestroy()
     else this.raw.destroy()
   }
 
@@ -101,50 +98,47 @@ export class Connection {
   }
 
   /** `held`: its client sends the body when it is told to. */
-  request(request: IncomingMessage, response: ServerResponse, held = false): void {
+  request(request: IncomingMessage, response: Answer, held = false): void {
     if (this.#faulty) return
     if (isFaulty(request)) {
       this.#faulty = true
       response.shouldKeepAlive = false
-      return this.refuse(request, response, 400)
+      return this.refuse(response, 400)
     }
     const { maxBodyBytes } = this.owner
     if (maxBodyBytes < Infinity && Number(request.headers["content-length"] ?? 0) > maxBodyBytes) {
-      return this.refuse(request, response, 413)
+      return this.refuse(response, 413)
     }
-    this.#begin(request, response)
+    this.#begin(response)
     if (held) response.writeContinue()
     this.owner.answer(request, response)
   }
 
   /** Answers what no handler gets. */
-  refuse(request: IncomingMessage, response: ServerResponse, status: RefusedWith): void {
-    this.#begin(request, response)
+  refuse(response: Answer, status: RefusedWith): void {
+    this.#begin(response)
     this.owner.refuse(response, status)
   }
 
-  #begin(request: IncomingMessage, response: ServerResponse): void {
+  #begin(response: Answer): void {
     const { owner } = this
     this.responses.push(response)
-    const logged = owner.begin(response)
-    const since = performance.now()
+    response.owner = owner
+    response.logged = owner.begin(response)
+    response.since = performance.now()
     if (this.#last) response.shouldKeepAlive = false
-    if (request.httpVersion === "1.0") {
-      // Whoever answers breaks off by this.
-      const destroy = response.destroy.bind(response)
-      response.destroy = (error) => {
-        if (endsWithConnection(response)) this.cut()
-        return destroy(error)
-      }
-    }
-    response.on("close", () => {
-      this.responses.splice(this.responses.indexOf(response), 1)
-      owner.end(response)
-      logged?.ended(response.headersSent ? response.statusCode : undefined, performance.now() - since)
-      // What is left of a body that nobody read still comes.
-      if (request.complete) this.#settle()
-      else request.once("close", () => this.#settle())
-    })
+    response.belongTo(this)
+  }
+
+  /** An answer is over, complete or not. */
+  answered(response: Answer): void {
+    const { logged, owner, req, since } = response
+    this.responses.splice(this.responses.indexOf(response), 1)
+    owner?.end(response)
+    logged?.ended(response.headersSent ? response.statusCode : undefined, performance.now() - since)
+    // What is left of a body that nobody read still comes.
+    if (req.complete) this.#settle()
+    else req.once("close", () => this.#settle())
   }
 
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {

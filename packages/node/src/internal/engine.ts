@@ -11,6 +11,7 @@ import * as Http from "node:http"
 import * as Https from "node:https"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
+import { Answer } from "./answer.ts"
 import type { Connection } from "./connection.ts"
 import { admits, tlsOptions } from "./serverTls.ts"
 
@@ -27,7 +28,7 @@ const checkInterval = (shortest: number): number =>
 /** Browsers and Java's client offer h2c with any request; RFC 9113 (section 3.1) has withdrawn it. */
 const upgrades = (request: Http.IncomingMessage): boolean => !/^\s*h2c\s*(,|$)/i.test(request.headers.upgrade ?? "")
 
-const optionsOf = (settings: Settings): Http.ServerOptions => {
+const optionsOf = (settings: Settings) => {
   const { idleTimeout, maxHeaderBytes, readHeaderTimeout, readTimeout } = settings
   const headersTimeout = Math.min(readHeaderTimeout, readTimeout)
   return {
@@ -38,7 +39,8 @@ const optionsOf = (settings: Settings): Http.ServerOptions => {
     // Clients are told `idleTimeout`; the time above it is for requests that are on their way.
     keepAliveTimeoutBuffer: Math.min(millis(idleTimeout), 1000),
     maxHeaderSize: maxHeaderBytes,
-    shouldUpgradeCallback: upgrades
+    shouldUpgradeCallback: upgrades,
+    ServerResponse: Answer
   }
 }
 
@@ -48,7 +50,7 @@ const peerOf = (socket: Socket): string => `${socket.localAddress} ${socket.remo
 /** @internal */
 export class Engine {
   readonly tls: TlsSettings | undefined
-  readonly #server: Http.Server
+  readonly #server: Http.Server<typeof Http.IncomingMessage, typeof Answer>
   /** By the socket that speaks HTTP. */
   readonly #connections = new WeakMap<Duplex, Connection>()
   readonly #handshakes = new Map<string, Connection>()
@@ -72,7 +74,7 @@ export class Engine {
       this.#connections.get(request.socket)?.request(request, response, true)
     )
     this.#server.on("checkExpectation", (request, response) =>
-      this.#connections.get(request.socket)?.refuse(request, response, 417)
+      this.#connections.get(request.socket)?.refuse(response, 417)
     )
     this.#server.on("upgrade", (request, socket, head) => this.#connections.get(socket)?.upgrade(request, socket, head))
     this.#server.emit("listening")
