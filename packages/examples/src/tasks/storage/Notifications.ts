@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { TaskId } from "../domain/Task.ts"
 import { type Hints, waiting } from "../queue/Hints.ts"
@@ -58,8 +58,10 @@ export const make = (
       Effect.forkScoped
     )
     const listen = Effect.gen(function* () {
+      // Ends after the connection: the driver says UNLISTEN otherwise, and waits for a silent database without end.
+      const listening = yield* Effect.acquireRelease(Scope.make(), Scope.close)
       const connection = yield* PgConnection.make(settings)
-      const notifications = yield* connection.listen(channel)
+      const notifications = yield* Scope.provide(connection.listen(channel), listening)
       return Stream.fromQueue(notifications).pipe(Stream.map(hint), Stream.prepend([waiting]))
     })
     return {

@@ -1,6 +1,6 @@
 /** What callers see while the database is away, and after it is back. */
 import { assert, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Option, Stream } from "effect"
+import { Deferred, Effect, Fiber, Layer, Option, Stream } from "effect"
 import type { TaskId } from "../../../src/tasks/domain/Task.ts"
 import { TaskQueue } from "../../../src/tasks/queue/TaskQueue.ts"
 import * as Postgres from "../../../src/tasks/storage/Postgres.ts"
@@ -167,6 +167,20 @@ postgres.describeDatabase("when the database does not answer", () => {
         yield* Effect.retry(store.counts, { while: ({ reason }) => reason === "unavailable" })
         assert.strictEqual((yield* all).length, 1)
       }).pipe(Effect.provide(Postgres.layer({ ...cut.location, maxConnections: 2, statementTimeout: "150 millis" })))
+    })
+  )
+
+  it.live("who listens to a wire that fell silent can stop, and so can the service", () =>
+    Effect.gen(function* () {
+      const cut = yield* wire(yield* postgres.database)
+      yield* Effect.gen(function* () {
+        const { hints } = yield* TaskQueue
+        const listens = yield* Deferred.make<void>()
+        const listening = yield* Effect.forkChild(Stream.runForEach(hints, () => Deferred.succeed(listens, undefined)))
+        yield* Deferred.await(listens)
+        cut.silence()
+        yield* Fiber.interrupt(listening)
+      }).pipe(Effect.provide(Postgres.layer(cut.location)))
     })
   )
 
