@@ -335,6 +335,20 @@ httpServers:
       })
     )
 
+    it.live("a name that no file can have is an element, and not the end", () =>
+      Effect.gen(function* () {
+        const file = Path.join(yield* directory, "servers.yaml")
+        const certificate = (name: string) => `httpServers: [{ bind: ":1", tls: { certFile: ${name}, keyFile: k } }]`
+        Fs.writeFileSync(file, certificate('"\\0/a.pem"'))
+        const { first, next } = yield* watching(file)
+        assert.isTrue(Result.isFailure(first))
+        Fs.writeFileSync(file, certificate(`${"x".repeat(300)}/a.pem`))
+        assert.isTrue(Result.isFailure(yield* next))
+        Fs.writeFileSync(file, "httpServers: []")
+        assert.isTrue(Result.isSuccess(yield* next))
+      })
+    )
+
     it.live("waits for a file that is not there yet", () =>
       Effect.gen(function* () {
         const file = Path.join(yield* directory, "servers.yaml")

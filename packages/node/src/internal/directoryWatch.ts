@@ -31,10 +31,15 @@ const directoriesOf = (file: string): ReadonlySet<string> => {
   return out
 }
 
-/** Which directory it is, not only what it is called; `undefined` if there is none. */
+/** Which directory it is, not only what it is called; `undefined` if there is none, or none that can be had. */
 const identityOf = (directory: string): string | undefined => {
-  const stats = Fs.statSync(directory, { throwIfNoEntry: false, bigint: true })
-  return stats === undefined ? undefined : `${stats.dev}:${stats.ino} ${directory}`
+  try {
+    const { dev, ino } = Fs.statSync(directory, { bigint: true })
+    return `${dev}:${ino} ${directory}`
+  } catch {
+    // Not there, not ours, a circle of links, no name at all: what is in it cannot be read, either, and that is told.
+    return undefined
+  }
 }
 
 export interface DirectoryWatch {

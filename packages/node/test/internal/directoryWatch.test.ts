@@ -56,6 +56,17 @@ describe("directoryWatch", () => {
     })
   )
 
+  it.live("what no directory can be is nothing to follow", () =>
+    Effect.gen(function* () {
+      const inside = yield* directory
+      Fs.symlinkSync("circle", Path.join(inside, "circle"))
+      const self = yield* watch(() => {})
+      for (const name of ["circle", "none", "\0", "x".repeat(300)]) {
+        assert.isFalse(self.follow([Path.join(inside, name, "a")]), name)
+      }
+    })
+  )
+
   it.live("links that lead in a circle have an end", () =>
     Effect.gen(function* () {
       const inside = yield* directory
