@@ -125,7 +125,7 @@ export class Connection {
     this.responses.push(response)
     response.owner = owner
     response.logged = owner.begin(response)
-    response.since = performance.now()
+    if (response.logged !== undefined) response.since = performance.now()
     if (this.#last) response.shouldKeepAlive = false
     response.belongTo(this)
   }
@@ -133,7 +133,9 @@ export class Connection {
   /** An answer is over, complete or not. */
   answered(response: Answer): void {
     const { logged, owner, req, since } = response
-    this.responses.splice(this.responses.indexOf(response), 1)
+    // They mostly end in their order; a shift makes no list of what it takes out.
+    if (this.responses[0] === response) this.responses.shift()
+    else this.responses.splice(this.responses.indexOf(response), 1)
     owner?.end(response)
     logged?.ended(response.headersSent ? response.statusCode : undefined, performance.now() - since)
     // What is left of a body that nobody read still comes.
