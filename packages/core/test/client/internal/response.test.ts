@@ -5,6 +5,7 @@ import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 import type { Decompress, DecompressFailure } from "../../../src/client/Connector.ts"
 import type { Options } from "../../../src/client/PoolConfig.ts"
+import { wholeBodyOf } from "../../../src/model/internal/wholeBody.ts"
 import * as PoolError from "../../../src/model/PoolError.ts"
 import { onWire, start, tagged, text, turn } from "../../fixtures/pools.ts"
 import { Wire } from "../../fixtures/wire.ts"
@@ -84,6 +85,24 @@ describe("response", () => {
         assert.deepStrictEqual(Object.keys(response.cookies.cookies), ["a", "b"])
         assert.deepStrictEqual(response.remoteAddress, Option.none())
         assert.strictEqual((yield* complete("")).cookies, (yield* complete("")).cookies)
+      })
+    )
+
+    it.effect("a proxy its bytes, when all of them are here and nothing has to be decoded", () =>
+      Effect.gen(function* () {
+        const whole = yield* complete("abc")
+        assert.deepStrictEqual(wholeBodyOf(whole), utf8.encode("abc").slice())
+        assert.strictEqual(yield* whole.text, "abc")
+        const encoded = yield* complete(flipped("abc"), { "content-encoding": "flip" }, flip)
+        assert.strictEqual(wholeBodyOf(encoded), undefined)
+        assert.strictEqual(yield* encoded.text, "abc")
+        const { response } = yield* answered()
+        assert.strictEqual(wholeBodyOf(response), undefined)
+        const streamed = yield* complete("abc")
+        assert.strictEqual(yield* collect(streamed.stream), "abc")
+        assert.strictEqual(wholeBodyOf(streamed), undefined)
+        const other = HttpClientResponse.fromWeb(whole.request, new Response("abc"))
+        assert.strictEqual(wholeBodyOf(other), undefined)
       })
     )
 
