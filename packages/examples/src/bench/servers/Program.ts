@@ -8,7 +8,7 @@ import { setTimeout as delay } from "node:timers/promises"
 import { listen } from "./Listening.ts"
 import type { Subject } from "./Subject.ts"
 
-export interface Place {
+interface Place {
   /** On loopback. */
   readonly port: number
   /** `host:port` */
