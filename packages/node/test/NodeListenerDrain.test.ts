@@ -405,6 +405,24 @@ describe("upgrades", () => {
     })
   )
 
+  it.live("nothing is taken for an upgrade behind a body whose end is not certain, or with one", () =>
+    Effect.gen(function* () {
+      const { backend, port } = yield* serving(text("never"))
+      const chunks = "HTTP/1.0\r\nHost: a\r\nConnection: upgrade, keep-alive\r\nTransfer-Encoding: chunked\r\n"
+      const offer = get("/", "Connection: upgrade", "Upgrade: other")
+      for (const bytes of [
+        `POST / ${chunks}\r\n0\r\n\r\n${offer}`,
+        `POST / ${chunks}Upgrade: other\r\n\r\n0\r\n\r\n`
+      ]) {
+        const client = yield* connect(port)
+        client.send(bytes)
+        yield* client.ended
+        assert.notInclude(client.text, "never")
+      }
+      yield* eventually(() => backend.counts().active === 0)
+    })
+  )
+
   it.live("who does not close after such an answer is cut after a moment, as no timeout of Node's knows it", () =>
     Effect.gen(function* () {
       const { backend, port } = yield* serving(text("no."))

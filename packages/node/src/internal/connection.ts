@@ -145,6 +145,7 @@ export class Connection {
 
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const { owner, raw } = this
+    if (this.#faulty || isFaulty(request)) return this.cut()
     this.#upgraded = true
     const logged = owner.beginUpgrade(request)
     raw.once("close", () => {
