@@ -1,9 +1,10 @@
 /** The service as its clients and operators meet it: processes, sockets, databases, signals. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, type Scope } from "effect"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { selfSigned } from "../../src/gateway/Certificate.ts"
 import * as Postgres from "./postgres.ts"
 import * as Run from "./service.ts"
 
@@ -415,6 +416,38 @@ Postgres.describeCluster("the tasks service and a PostgreSQL that is away for a 
         ;(yield* work.next).finish("as before")
         yield* becomes(service, next, "completed")
         assert.strictEqual(yield* service.stop, 0)
+      }),
+    limit
+  )
+
+  it.live(
+    "an encrypted PostgreSQL: by anybody's certificate where that is asked for, by a checked one where that is",
+    () =>
+      Effect.gen(function* () {
+        const cluster = yield* Postgres.cluster
+        const certificate = selfSigned("localhost")
+        const authority = join(yield* folder, "ca.pem")
+        writeFileSync(authority, certificate.cert)
+        yield* Effect.promise(async () => {
+          await cluster.stop()
+          cluster.encrypt(certificate)
+          await cluster.start()
+        })
+        const storage = { ...Run.onPostgres(cluster.location), TASKS_STORAGE_CONNECTION_ATTEMPTS: 1 }
+        const encrypted = `select count(*)::int as n from pg_stat_ssl join pg_stat_activity using (pid)
+          where ssl and application_name = 'tasks'`
+        const checked = { TASKS_STORAGE_SSL_MODE: "verify-full", TASKS_STORAGE_CA_FILE: authority }
+        for (const settings of [{ TASKS_STORAGE_SSL_MODE: "require" }, checked]) {
+          const service = yield* Run.service({ ...storage, ...settings })
+          yield* create(service)
+          assert.notDeepEqual(yield* Postgres.ask(cluster.location, encrypted), [{ n: 0 }])
+          assert.strictEqual(yield* service.stop, 0)
+        }
+        const unknown = yield* Run.start({ ...storage, TASKS_STORAGE_SSL_MODE: "verify-full" })
+        assert.strictEqual(yield* unknown.ended, 1)
+        const missing = yield* Run.start({ ...storage, ...checked, TASKS_STORAGE_CA_FILE: `${authority}.not` })
+        assert.strictEqual(yield* missing.ended, 1)
+        assert.include(missing.output.text, "storage.ca_file")
       }),
     limit
   )

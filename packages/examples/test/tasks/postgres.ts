@@ -10,7 +10,7 @@ import { Effect, Layer, Redacted, type Scope } from "effect"
 import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { once } from "node:events"
-import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
@@ -116,6 +116,7 @@ export class Cluster {
   readonly #bin: string
   readonly #folder = mkdtempSync(join(tmpdir(), "tasks-postgres-"))
   readonly #user = user()
+  readonly #settings: Array<string> = []
   #process: ChildProcess | undefined = undefined
 
   constructor(bin: string, port: number) {
@@ -138,11 +139,30 @@ export class Cluster {
     if (code !== 0) throw new Error(`initdb failed: ${log}`)
   }
 
+  /** Takes encrypted connections too, from the next start on. */
+  encrypt({ cert, key }: { readonly cert: string; readonly key: string }): void {
+    for (const [name, text] of Object.entries({ "server.crt": cert, "server.key": key })) {
+      const file = join(this.#folder, "data", name)
+      writeFileSync(file, text, { mode: 0o600 })
+      if (this.#user !== undefined) chownSync(file, this.#user.uid, this.#user.gid)
+    }
+    this.#settings.push("-c", "ssl=on")
+  }
+
   /** Returns when it takes connections. */
   async start(): Promise<void> {
     const data = join(this.#folder, "data")
     const address = ["-h", this.location.host, "-p", String(this.location.port), "-k", this.#folder]
-    const child = this.#spawn("postgres", ["-D", data, ...address, "-c", "fsync=off", "-c", "max_connections=50"])
+    const child = this.#spawn("postgres", [
+      "-D",
+      data,
+      ...address,
+      "-c",
+      "fsync=off",
+      "-c",
+      "max_connections=50",
+      ...this.#settings
+    ])
     this.#process = child
     // A run that is broken off leaves nothing behind.
     const end = (): void => void child.kill("SIGQUIT")
