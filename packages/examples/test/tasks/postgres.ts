@@ -62,7 +62,7 @@ const binaries = (): string | undefined => {
 const bin = binaries()
 
 /** Whether a cluster can be made here. */
-export const isInstalled = bin !== undefined
+const isInstalled = bin !== undefined
 
 const near: Location = { host: "127.0.0.1", port: 5432, username: "postgres", database: "postgres" }
 

@@ -104,7 +104,7 @@ export const start = (
     })
   )
 
-export interface Answer {
+interface Answer {
   readonly status: number
   readonly headers: Headers
   readonly body: unknown
@@ -144,7 +144,7 @@ export const service = Effect.fnUntraced(function* (settings: Settings): Effect.
 })
 
 /** One run of a task, as who does the work sees it. */
-export interface Job {
+interface Job {
   readonly id: string
   readonly finish: (result: string, status?: number) => void
   /** Completes when the worker goes away before the end. */

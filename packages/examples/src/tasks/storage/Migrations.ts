@@ -9,7 +9,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 
 /** Where it is written what has been done. */
-export const table = "tasks_migrations"
+const table = "tasks_migrations"
 
 const tasks = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient

@@ -26,7 +26,7 @@ import * as Worker from "../../../src/tasks/worker/Worker.ts"
 type Operation = "claim" | "renew" | "complete" | "fail" | "release" | "reclaim"
 
 /** One run of a task's work. */
-export interface Job {
+interface Job {
   readonly id: TaskId
   readonly end: (exit: Exit.Exit<string, WorkFailed>) => Effect.Effect<void>
   readonly succeed: (result?: string) => Effect.Effect<void>
@@ -40,7 +40,7 @@ export interface Options extends Worker.Options {
 }
 
 /** How the storage behaves, by operation. */
-export interface Storage {
+interface Storage {
   mode: "here" | "away" | "silent" | "dead"
   /** Operations that are refused. */
   readonly refuses: Set<Operation>
