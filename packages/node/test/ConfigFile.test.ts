@@ -378,13 +378,15 @@ httpServers:
         Fs.writeFileSync(file, list(":1"))
         const { next } = yield* watching(file, { debounce: "500 millis" })
         // Written without a pause for longer than the file must stay the same.
-        const end = performance.now() + 600
+        const begun = performance.now()
         const binds: Array<string> = []
         yield* Effect.promise(() => writeFile(file, "httpServers:\n"))
-        while (performance.now() < end) {
+        for (let passed = 0; passed < 600; passed = performance.now() - begun) {
+          // Servers are slow to check, comments are not: however fast the disk is, there are a few of the one only.
           const bind = `127.0.0.1:${1024 + binds.length}`
-          yield* Effect.promise(() => appendFile(file, `  - { bind: "${bind}" }\n`))
-          if (binds.push(bind) === 60_000) break
+          const next = passed >= binds.length * 20
+          yield* Effect.promise(() => appendFile(file, next ? `  - { bind: "${bind}" }\n` : "  # and\n"))
+          if (next) binds.push(bind)
         }
         assert.deepStrictEqual(bindsOf(yield* next), binds)
       })
