@@ -279,6 +279,37 @@ describe("ServerPool management", () => {
         })
     )
 
+    it.effect("belongs to the last scope that it was taken in; of takes before nothing stays in theirs", () =>
+      Effect.gen(function* () {
+        const listener = new FakeListener()
+        const pool = yield* make(listener, [a])
+        yield* pool.start
+        const long = yield* Scope.make()
+        for (let i = 0; i < 3; i++) {
+          const server = Option.getOrThrow(yield* Scope.provide(pool.take(a.bind), long))
+          assert.strictEqual(long.state._tag, "Open")
+          yield* pool.add(server)
+          assert.strictEqual(long.state._tag, "Empty")
+        }
+        const last = yield* Scope.make()
+        yield* Scope.provide(pool.take(a.bind), last)
+        yield* Scope.close(long, Exit.void)
+        assert.deepStrictEqual(listener.ports, [1], "not that one's any more")
+        yield* Scope.close(last, Exit.void)
+        assert.deepStrictEqual(listener.ports, [])
+      })
+    )
+
+    it.effect("one that only gave its options to another leaves nothing in its scope", () =>
+      Effect.gen(function* () {
+        const pool = yield* make(new FakeListener(), [a])
+        const other = yield* make(new FakeListener(), [a])
+        const scope = yield* Scope.make()
+        yield* pool.add(Option.getOrThrow(yield* Scope.provide(other.take(a.bind), scope)), { replace: true })
+        assert.strictEqual(scope.state._tag, "Empty")
+      })
+    )
+
     it.effect("a take that is interrupted has either not begun, or belongs to its scope", () =>
       Effect.gen(function* () {
         const listener = new FakeListener()
@@ -552,6 +583,21 @@ describe("ServerPool management", () => {
         }
         yield* start(pool.stop)
         yield* TestClock.adjust("1 second")
+      })
+    )
+
+    it.effect("holds for who waits until the one before has left its address, too", () =>
+      Effect.gen(function* () {
+        const listener = new FakeListener()
+        const pool = yield* make(listener, [{ ...a, drainDelay: "1 second" }], { tls: pem("1") })
+        yield* pool.start
+        const removing = yield* start(pool.remove(a.bind))
+        const adding = yield* start(pool.addConfig({ ...a, ...inherits }))
+        yield* pool.setDefaultTls(pem("2"))
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(removing)
+        yield* Fiber.join(adding)
+        assert.strictEqual(listener.at(1).settings.tls?.cert, pem("2").cert)
       })
     )
 

@@ -10,7 +10,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Timers } from "../../model/Timers.ts"
 import type { Handler, Listener } from "../Listener.ts"
@@ -161,25 +161,37 @@ export class PoolCore implements Home {
 
   // --- coming and going
 
-  /** Puts a server in, started where the pool is, unless told otherwise; where it cannot start it is not put in. */
-  add(spec: Spec, replace: boolean, starts?: boolean): Effect.Effect<ServerUnit, ServerPoolError> {
-    return Effect.suspend((): Effect.Effect<ServerUnit, ServerPoolError> => {
+  /**
+   * Puts a server in, started where the pool is, unless told otherwise; where it cannot start it is not put in. Whenever it
+   * had to wait it is read again: what its options mean may be something else by then.
+   */
+  add<E>(
+    read: Effect.Effect<Spec, E>,
+    replace: boolean,
+    starts?: boolean
+  ): Effect.Effect<ServerUnit, E | ServerPoolError> {
+    const again = () => this.add(read, replace, starts)
+    return Effect.flatMap(read, (spec): Effect.Effect<ServerUnit, E | ServerPoolError> => {
       const unit = new ServerUnit(spec, this)
-      const again = () => this.add(spec, replace, starts)
       const existing = this.registry.get(spec.key)
       if (existing === undefined) return this.enter(unit, again, starts)
       if (existing.membership === "leaving") return this.afterwards(existing, again)
-      if (replace) return this.replaceBy(existing, spec)
+      if (replace) return this.replaceBy(existing, spec, again)
       if (spec.config.bind.port !== 0) return Effect.fail(duplicate(unit))
-      return this.add({ ...spec, key: this.registry.keyOf(spec.config) }, replace, starts)
+      const apart = { ...spec, key: this.registry.keyOf(spec.config) }
+      return this.enter(new ServerUnit(apart, this), again, starts)
     })
   }
 
-  private replaceBy(existing: ServerUnit, spec: Spec): Effect.Effect<ServerUnit, ServerPoolError> {
+  private replaceBy<E>(
+    existing: ServerUnit,
+    spec: Spec,
+    again: () => Effect.Effect<ServerUnit, E | ServerPoolError>
+  ): Effect.Effect<ServerUnit, E | ServerPoolError> {
     const update = this.toEnd(this.locked(existing, Effect.as(existing.update(spec), existing)))
     return Effect.flatMap(
       Effect.mapError(update, (cause) => poolError("Add", existing, cause)),
-      (updated) => (updated === undefined ? this.add(spec, true) : Effect.succeed(updated))
+      (updated) => (updated === undefined ? again() : Effect.succeed(updated))
     )
   }
 
@@ -192,11 +204,11 @@ export class PoolCore implements Home {
    * The lock of a server that nobody knows yet is free; under it nothing can come between the look at the registry and
    * the entry.
    */
-  private enter(
+  private enter<E>(
     unit: ServerUnit,
-    again: () => Effect.Effect<ServerUnit, ServerPoolError>,
+    again: () => Effect.Effect<ServerUnit, E | ServerPoolError>,
     start: boolean | undefined
-  ): Effect.Effect<ServerUnit, ServerPoolError> {
+  ): Effect.Effect<ServerUnit, E | ServerPoolError> {
     const entry = Effect.uninterruptibleMask((restore): Effect.Effect<ServerUnit | undefined, ServerPoolError> => {
       if (this.registry.get(unit.spec.key) !== undefined) return Effect.succeed(undefined)
       const refusal = this.refusal(unit)
@@ -259,9 +271,7 @@ export class PoolCore implements Home {
         this.has(unit) ? Effect.as(this.leave(unit, "taken"), unit) : Effect.succeed(undefined)
       )
       // When the lock is free: of a scope that has ended meanwhile the finalizer runs at once, and needs the lock.
-      return Effect.tap(Effect.scoped(out), (taken) =>
-        taken === undefined ? Effect.void : Effect.addFinalizer(() => Effect.ignore(stopIfTaken(unit), { log: "Warn" }))
-      )
+      return Effect.tap(Effect.scoped(out), (taken) => (taken === undefined ? Effect.void : hold(taken)))
     })
   }
 
@@ -276,7 +286,7 @@ export class PoolCore implements Home {
       if (!replace) return Effect.fail(duplicate(unit))
       if (unit.address === undefined) {
         this.bring(unit)
-        return this.replaceBy(existing, { ...unit.spec, key })
+        return Effect.tap(this.replaceBy(existing, { ...unit.spec, key }, again), () => letGo(unit))
       }
       return Effect.andThen(
         Effect.mapError(this.remove(existing), (cause) => poolError("Add", existing, cause)),
@@ -310,6 +320,7 @@ export class PoolCore implements Home {
       return Effect.andThen(this.announceOf(unit, "Added"), begin).pipe(
         Effect.mapError((cause) => poolError("Add", unit, cause)),
         Effect.onError(() => this.leave(unit, "taken")),
+        Effect.andThen(letGo(unit)),
         Effect.as(unit)
       )
     })
@@ -351,6 +362,21 @@ const notTaken = "it is in a pool: take it from there first"
 const duplicate = (unit: ServerUnit): ServerPoolError =>
   poolError("Add", unit, refused("there is a server with this bind: update it, or add with replace"))
 
-/** A server that found no pool again ends with the scope that it was taken in. */
-const stopIfTaken = (unit: ServerUnit): Effect.Effect<void, unknown> =>
-  unit.lock.withPermit(Effect.suspend(() => (unit.membership === "taken" ? Effect.asVoid(unit.stop) : Effect.void)))
+/** A server that was taken ends with the scope that it was taken in, unless it has found a pool again by then. */
+const hold = (unit: ServerUnit): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.flatMap(Effect.scope, (scope) => {
+    const custody = Scope.forkUnsafe(scope)
+    unit.custody = custody
+    const isHeld = () => unit.custody === custody && unit.membership === "taken"
+    const stop = Effect.suspend(() => (isHeld() ? Effect.asVoid(unit.stop) : Effect.void))
+    const end = Effect.suspend(() => (isHeld() ? unit.lock.withPermit(stop) : Effect.void))
+    return Scope.addFinalizer(custody, Effect.ignore(end, { log: "Warn" }))
+  })
+
+/** Nothing of it stays in the scope that it was taken in, which may last long. */
+const letGo = (unit: ServerUnit): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { custody } = unit
+    unit.custody = undefined
+    return custody === undefined ? Effect.void : Scope.close(custody, Exit.void)
+  })

@@ -190,11 +190,13 @@ const face = (core: PoolCore): ServerPool => {
     name: core.name,
     start: core.startAll,
     stop: core.stopAll,
-    addConfig: (options, { replace = false }: AddOptions = {}) =>
-      Effect.flatMap(validated(options), (config) => {
+    addConfig: (options, { replace = false }: AddOptions = {}) => {
+      const read = Effect.map(validated(options), (config) => {
         const key = replace ? keyOf(config, () => false) : core.registry.keyOf(config)
-        return core.add({ key, options, config }, replace)
-      }),
+        return { key, options, config }
+      })
+      return core.add(read, replace)
+    },
     add: (server, { replace = false }: AddOptions = {}) => adopt(server, replace),
     remove: (which) =>
       Effect.suspend(() => {

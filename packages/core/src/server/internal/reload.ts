@@ -43,7 +43,8 @@ const removal = (core: PoolCore, unit: ServerUnit): Effect.Effect<Undo, unknown>
   Effect.suspend(() => {
     const { spec, wanted } = unit
     // It is there again also where it cannot be started: the next start tries it.
-    const again = Effect.flatMap(core.add(spec, false, false), (added) => (wanted ? core.start([added]) : Effect.void))
+    const added = core.add(Effect.succeed(spec), false, false)
+    const again = Effect.flatMap(added, (unit) => (wanted ? core.start([unit]) : Effect.void))
     return Effect.as(core.remove(unit, "vacate"), { server: unit, run: again })
   })
 
@@ -58,7 +59,7 @@ const update = (core: PoolCore, { next, unit, was }: Changed, anew: Anew | undef
 }
 
 const addition = (core: PoolCore, spec: Spec): Effect.Effect<Undo, unknown> =>
-  Effect.map(core.add(spec, false), (unit) => ({ server: unit, run: core.remove(unit) }))
+  Effect.map(core.add(Effect.succeed(spec), false), (unit) => ({ server: unit, run: core.remove(unit) }))
 
 const rollBack = (undos: ReadonlyArray<Undo>): Effect.Effect<ReadonlyArray<Failed>> =>
   Effect.map(

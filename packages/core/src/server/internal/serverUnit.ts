@@ -34,6 +34,8 @@ export class ServerUnit implements Server {
   stopsAsked = 0
   /** In a pool, about to leave it, gone for good, or in the hands of who took it. */
   membership: "member" | "leaving" | "gone" | "taken" = "member"
+  /** Of one that was taken: ends with the scope that it was taken in. */
+  custody: Scope.Closeable | undefined
   readonly traffic = new ServerTraffic()
 
   private phase: Phase = stopped
