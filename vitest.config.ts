@@ -8,9 +8,11 @@ export default defineConfig({
     projects,
     coverage: {
       provider: "v8",
-      include: ["packages/{core,node}/src/**/*.ts"],
+      include: ["packages/{core,node}/src/**/*.ts", "packages/examples/src/tasks/**/*.ts"],
+      // Programs: tests run them as processes of their own.
+      exclude: ["packages/examples/src/tasks/{main.ts,load/**}"],
       reporter: ["text-summary", "json-summary", "lcovonly"],
-      thresholds: { "packages/core/src/**": floor, "packages/node/src/**": floor }
+      thresholds: { "packages/core/src/**": floor, "packages/node/src/**": floor, "packages/examples/src/**": floor }
     }
   }
 })
