@@ -102,6 +102,9 @@ ${table(["Option", "Environment, first server", "Environment, all", "Default", "
 
 \`tls\` for all is the default TLS of the pool: only servers with \`tls.inherit\` have it.
 
+No option makes a listener accept requests that two servers may read differently; Node's \`--insecure-http-parser\` does not
+either.
+
 ## Units
 
 - **address**: \`host:port\`, \`:port\`, \`[::1]:port\`. In YAML an address with brackets must be in quotes.

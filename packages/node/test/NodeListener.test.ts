@@ -4,8 +4,11 @@ import { Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import { execFile } from "node:child_process"
 import * as Http from "node:http"
 import * as Net from "node:net"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
 import { echoAs, eventually, open, plain, replace, serving, text } from "./fixtures/listener.ts"
 import { Later, listening } from "./fixtures/net.ts"
 import { connect, get, post } from "./fixtures/rawClient.ts"
@@ -415,7 +418,6 @@ describe("NodeListener: requests", () => {
         "a chunk that ends with a line feed": `${chunked}1\na\r\n0\r\n\r\n`,
         "a huge chunk extension": `${chunked}1;${"e".repeat(17_000)}\r\na\r\n0\r\n\r\n`,
         "no Host": "GET / HTTP/1.1\r\n\r\n",
-        "two Host": "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n",
         "no method": " / HTTP/1.1\r\nHost: a\r\n\r\n",
         "an unknown version": "GET / HTTP/9.9\r\nHost: a\r\n\r\n",
         "HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -448,6 +450,30 @@ describe("NodeListener: requests", () => {
         ["/good"]
       )
       assert.strictEqual(backend.counts().connections, 0)
+    })
+  )
+
+  it.live("a second Host is a 400 (RFC 9112, 3.2), of an upgrade too; nothing after it is read", () =>
+    Effect.gen(function* () {
+      const { backend, port } = yield* serving(text("never"))
+      for (const more of ["", "Connection: Upgrade\r\nUpgrade: other\r\n"]) {
+        const client = yield* connect(port)
+        client.send(`GET / HTTP/1.1\r\nHost: a\r\n${more}hOST: a\r\n\r\n${get("/after")}`)
+        assert.strictEqual(yield* client.ended, "closed")
+        assert.match(client.text, /^HTTP\/1\.1 400 Bad Request\r\n/)
+        assert.lengthOf(client.text.split("HTTP/1.1"), 2)
+      }
+      assert.include<object>(backend.counts(), { active: 0, requests: 2 })
+    })
+  )
+
+  it.live("the parser is strict, also in a process with --insecure-http-parser", () =>
+    Effect.gen(function* () {
+      const child = fileURLToPath(new URL("./fixtures/insecureChild.ts", import.meta.url))
+      const { stdout } = yield* Effect.promise(() =>
+        promisify(execFile)(process.execPath, ["--insecure-http-parser", child])
+      )
+      assert.strictEqual(stdout, "ours 400, Node's 200")
     })
   )
 

@@ -119,6 +119,19 @@ describe("drain, for good", () => {
     })
   )
 
+  it.live("half a head that came before its last answer is none: it is closed, and without a reset", () =>
+    Effect.gen(function* () {
+      const { acceptor, backend, port } = yield* serving(echoAs("last"))
+      const client = yield* connect(port)
+      client.send(`${post("one")}GET /next HT`)
+      yield* client.take("last:one.")
+      yield* acceptor.close
+      assert.deepStrictEqual(yield* backend.drain(10_000), nothing)
+      assert.strictEqual(yield* client.ended, "closed")
+      assert.strictEqual(client.text, "")
+    })
+  )
+
   it.live("one whose expectation was refused is idle as any other", () =>
     Effect.gen(function* () {
       const { acceptor, backend, port } = yield* serving(text("never"))

@@ -142,6 +142,21 @@ describe("make", () => {
     )
   }
 
+  it.effect("refuses a second Host, of which Node tells only in its raw headers", () =>
+    Effect.gen(function* () {
+      const { handler, wire } = yield* proxy(answering)
+      const asked = (rawHeaders: unknown) => {
+        const source = Object.assign(new Request("http://front.test/"), { rawHeaders })
+        return Effect.map(ask(handler, plain({ headers: { host: "a" }, source })), ({ status }) => status)
+      }
+      assert.strictEqual(yield* asked(["Host", "a", "X", "host", "HOST", "b"]), 400)
+      assert.strictEqual(wire.sent.length, 0)
+      for (const good of [["Host", "a", "X", "host", "Post", "b"], ["Host", "a", 5], "Host"]) {
+        assert.strictEqual(yield* asked(good), 200)
+      }
+    })
+  )
+
   it.effect("a WebSocket is not forwarded where its connection cannot be had, or nobody wants it", () =>
     Effect.gen(function* () {
       const headers = {

@@ -2,8 +2,10 @@
  * One accepted connection.
  *
  * Its engine, which parses what comes, is for life; its owner, the backend that answers, may change while no request is
- * under way. A connection is idle while no byte has come since the last request ended: a head that has begun to arrive is
- * a request under way, though nobody has seen it yet.
+ * under way. A connection is idle while no byte has come since the last request was answered: a head that has begun to
+ * arrive since is a request under way, though nobody has seen it yet. Half a head that had come before, of a client that
+ * does not wait for answers, cannot be told from what was before it, and is none: such a client has to expect that its
+ * connection ends after any answer (RFC 9112, 9.3.2).
  *
  * @since 0.1.0
  */
@@ -13,6 +15,7 @@ import type { Duplex } from "node:stream"
 import type { Answer } from "./answer.ts"
 import type { NodeBackend, RefusedWith } from "./backend.ts"
 import type { Engine } from "./engine.ts"
+import { isFaulty } from "./faulty.ts"
 import { offer } from "./takeover.ts"
 
 /** How long a client has to read what was sent last and to close its side, before the connection is destroyed. */
@@ -35,10 +38,6 @@ export const closeGently = (socket: Socket): void => {
   socket.end()
 }
 
-/** RFC 9112, 6.1: HTTP/1.0 knows no codings, so that somebody on the way may have seen another end of the body. */
-const isFaulty = ({ headers, httpVersion }: IncomingMessage): boolean =>
-  httpVersion === "1.0" && headers["transfer-encoding"] !== undefined
-
 /** @internal */
 export class Connection {
   readonly raw: Socket
@@ -50,7 +49,7 @@ export class Connection {
   /** What speaks HTTP: the one above `raw` when there is TLS and the handshake is done. */
   #socket: Socket
   #readWhenIdle = 0
-  /** Where its last request ends is not certain: what comes after it is not taken for another. */
+  /** Its last request was refused as ambiguous: what comes after it is not taken for another. */
   #faulty = false
   /** The next answer is the last one: its engine speaks for a backend that is gone. */
   #last = false
@@ -145,7 +144,7 @@ export class Connection {
 
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const { owner, raw } = this
-    if (this.#faulty || isFaulty(request)) return this.cut()
+    if (this.#faulty) return this.cut()
     this.#upgraded = true
     const logged = owner.beginUpgrade(request)
     raw.once("close", () => {

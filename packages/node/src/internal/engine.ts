@@ -13,6 +13,7 @@ import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { Answer } from "./answer.ts"
 import type { Connection } from "./connection.ts"
+import { isFaulty } from "./faulty.ts"
 import { admits, tlsOptions } from "./serverTls.ts"
 
 /** The longest time that Node's timers know; a longer one would be taken for a millisecond. */
@@ -26,7 +27,10 @@ const checkInterval = (shortest: number): number =>
   shortest === Infinity ? 30_000 : Math.min(Math.max(Math.ceil(shortest / 4), 5), 1000)
 
 /** Browsers and Java's client offer h2c with any request; RFC 9113 (section 3.1) has withdrawn it. */
-const upgrades = (request: Http.IncomingMessage): boolean => !/^\s*h2c\s*(,|$)/i.test(request.headers.upgrade ?? "")
+const offersH2c = (request: Http.IncomingMessage): boolean => /^\s*h2c\s*(,|$)/i.test(request.headers.upgrade ?? "")
+
+/** The others are requests as any other: a faulty one is refused as such. */
+const upgrades = (request: Http.IncomingMessage): boolean => !offersH2c(request) && !isFaulty(request)
 
 const optionsOf = (settings: Settings) => {
   const { idleTimeout, maxHeaderBytes, readHeaderTimeout, readTimeout } = settings
@@ -39,6 +43,8 @@ const optionsOf = (settings: Settings) => {
     // Clients are told `idleTimeout`; the time above it is for requests that are on their way.
     keepAliveTimeoutBuffer: Math.min(millis(idleTimeout), 1000),
     maxHeaderSize: maxHeaderBytes,
+    // Whatever this process was started with: `--insecure-http-parser` is for clients of old servers.
+    insecureHTTPParser: false,
     shouldUpgradeCallback: upgrades,
     ServerResponse: Answer
   }

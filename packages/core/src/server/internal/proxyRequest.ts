@@ -58,6 +58,17 @@ const receivedOf = (request: HttpServerRequest, settings: Resolved): ProxyHeader
   }
 }
 
+/** RFC 9112, 3.2: servers on Node tell of the first only; somebody on the way may have gone by the other. */
+const hasTwoHosts = ({ source }: HttpServerRequest): boolean => {
+  if (!hasProperty(source, "rawHeaders") || !Array.isArray(source.rawHeaders)) return false
+  let hosts = 0
+  for (let index = 0; index < source.rawHeaders.length; index += 2) {
+    const name: unknown = source.rawHeaders[index]
+    if (typeof name === "string" && name.length === 4 && name.toLowerCase() === "host") hosts++
+  }
+  return hosts > 1
+}
+
 /** What must not be forwarded, whatever the upstream thinks of it. */
 const refusalOf = (request: HttpServerRequest, settings: Resolved): Answer | undefined => {
   const { headers, method } = request
@@ -72,6 +83,7 @@ const refusalOf = (request: HttpServerRequest, settings: Resolved): Answer | und
     return problem(417, "The only expectation that is met is 100-continue.")
   }
   const { host } = headers
+  if (hasTwoHosts(request)) return problem(400, "The request has several Hosts.", { connection: "close" })
   if (host !== undefined && host !== "" && !ProxyHeaders.isHost(host)) return problem(400, "Host is not a host.")
   // RFC 9110, 7.6.2
   if (method === "OPTIONS" && headers["max-forwards"]?.trim() === "0") return HttpServerResponse.empty({ status: 204 })
