@@ -2,9 +2,9 @@
  * Which headers a proxy passes on, and which it writes.
  *
  * Never passed on, in either direction: what belongs to one connection (RFC 9110, 7.6.1), whatever `Connection` names, and
- * what says how long a body is; both sides say that anew, of the body that they send. A request's `Forwarded` and its like
- * are passed on only when they come from a peer that is trusted. Names are compared as CGI would read them: `X_Forwarded_For`
- * is `X-Forwarded-For` to an application behind it.
+ * what says how long a body is; both sides say that anew, of the body that they send. What only a proxy can know of a
+ * request (`Forwarded` and its like, and the path that it had) is passed on only when it comes from a peer that is trusted.
+ * Names are compared as CGI would read them: `X_Forwarded_For` is `X-Forwarded-For` to an application behind it.
  */
 import * as Cookies from "effect/http/Cookies"
 import * as Headers from "effect/http/Headers"
@@ -31,12 +31,28 @@ const framing = "content-length"
 /** What the peer of a connection answers for itself, or what its proxy writes anew. */
 const ownOfRequest: ReadonlySet<string> = new Set(["expect", "host", framing])
 
-const ofClient: ReadonlySet<string> = new Set(["forwarded", "x-real-ip", "x-client-ip", "true-client-ip"])
+/** Who the client is, and which path it has asked for, as proxies, delivery networks and IIS tell it. */
+const ofProxies: ReadonlySet<string> = new Set([
+  "forwarded",
+  "client-ip",
+  "x-client-ip",
+  "x-cluster-client-ip",
+  "x-real-ip",
+  "true-client-ip",
+  "cf-connecting-ip",
+  "cf-connecting-ipv6",
+  "fastly-client-ip",
+  "x-envoy-external-address",
+  "x-envoy-original-path",
+  "x-rewrite-url",
+  "x-scheme"
+])
 
 const asRead = (name: string): string => (name.includes("_") ? name.replaceAll("_", "-") : name)
 
-/** Whether a header tells of the client, as a proxy would. */
-const tellsOfClient = (name: string): boolean => name.startsWith("x-forwarded") || ofClient.has(name)
+/** Whether a header tells what only a proxy can know: an application that believes it would serve another path, say. */
+const isOfProxy = (name: string): boolean =>
+  name.startsWith("x-forwarded") || name.startsWith("x-original-") || ofProxies.has(name)
 
 /** The names that `Connection` makes belong to it. */
 const nominated = (connection: string | ReadonlyArray<string> | undefined): ReadonlySet<string> | undefined => {
@@ -114,7 +130,7 @@ const tell = (headers: Record<string, string>, received: Received, telling: Tell
 /** The headers of a request as the upstream gets them. */
 export const ofRequest = (headers: Headers.Headers, received: Received, telling: Telling): Headers.Headers => {
   const { host, trusted } = received
-  const out = pass(headers, {}, (name) => ownOfRequest.has(name) || (!trusted && tellsOfClient(name)))
+  const out = pass(headers, {}, (name) => ownOfRequest.has(name) || (!trusted && isOfProxy(name)))
   tell(out, received, telling)
   if (telling.via !== false) append(out, "via", `${received.version} ${telling.via}`)
   if (telling.host === "preserve" && host !== undefined) out["host"] = host

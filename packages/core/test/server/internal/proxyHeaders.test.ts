@@ -79,11 +79,18 @@ describe("ofRequest", () => {
     "x-forwarded-anything": "1",
     "x-real-ip": "203.0.113.9",
     "x-client-ip": "203.0.113.9",
-    "true-client-ip": "203.0.113.9"
+    "true-client-ip": "203.0.113.9",
+    "cf-connecting-ip": "203.0.113.9",
+    "x-original-forwarded-for": "203.0.113.9",
+    "x-original-url": "/admin",
+    "x-rewrite-url": "/admin",
+    "x-envoy-original-path": "/admin",
+    "x-scheme": "https"
   }
 
   it("what a client says of earlier hops is not believed", () => {
     assert.deepStrictEqual(sent(told), {})
+    assert.deepStrictEqual(sent({ x_original_url: "/admin", "x-originality": "1" }), { "x-originality": "1" })
     assert.deepStrictEqual(sent(told, {}, telling), {
       forwarded: "for=192.0.2.1;host=shop.test;proto=http",
       "x-forwarded-for": "192.0.2.1",
