@@ -9,7 +9,8 @@
  * - `OK`: it answers. `Warn`: it has failed fewer than `fall` times in a row, answers slowly, has not answered yet, or is
  *   about to start or stop. `KO`: it has failed `fall` times in a row, or does not run. From `KO` it comes back with `rise`
  *   answers in a row; a server that was started anew begins anew.
- * - What the client did to itself (its pool is closed or saturated, its circuit is open) is told, but counts for nothing.
+ * - What the client did to itself (its pool is closed or saturated, its circuit is open), and an `origin` that throws, is
+ *   told, but counts for nothing.
  * - A server that leaves the pool leaves the reports. When the scope ends nothing is left.
  * - Reports are plain data and hold no secret: of errors there is the message, of URLs no query.
  *

@@ -377,6 +377,26 @@ describe("Monitor", () => {
     })
   )
 
+  it.effect("an origin that throws is told, counts for nothing, and ends no checks", () =>
+    Effect.gen(function* () {
+      let broken = true
+      const origin = () => {
+        if (broken) throw new Error("no address is known yet")
+        return "http://api.test"
+      }
+      const { monitor, pool, servers } = yield* setup(monitored(1), { origin })
+      yield* pool.start
+      yield* turn
+      assert.deepInclude(yield* reportOf(monitor), { state: "Warn", checks: 0, lastError: "no address is known yet" })
+      const error = yield* Effect.flip(monitor.check)
+      assert.include(error.message, "no address is known yet")
+      broken = false
+      yield* pass("10 seconds")
+      assert.deepStrictEqual(servers.asked, ["http://api.test/health"])
+      assert.deepInclude(yield* reportOf(monitor), { state: "OK", checks: 1 })
+    })
+  )
+
   describe("check", () => {
     it.effect("asks all now and at once, and fails with every server that did not answer well", () =>
       Effect.gen(function* () {

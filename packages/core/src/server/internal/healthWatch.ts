@@ -75,9 +75,14 @@ export class Watch {
     const { monitor } = config
     if (monitor === undefined || address === undefined) return Effect.succeed(nobody)
     const scheme = config.settings.tls === undefined ? "http" : "https"
-    const origin = this.means.origin?.(this.server).replace(/\/$/, "") ?? urlOf(address, scheme, "")
     const slow = this.means.slow ?? monitor.timeout / 2
-    const asked = ask(this.means.client, `${origin}${monitor.path}`, monitor, slow, this.means.timers)
+    const asked = Effect.matchEffect(
+      Effect.try(() => this.means.origin?.(this.server).replace(/\/$/, "") ?? urlOf(address, scheme, "")),
+      {
+        onSuccess: (origin) => ask(this.means.client, `${origin}${monitor.path}`, monitor, slow, this.means.timers),
+        onFailure: ({ cause }) => Effect.succeed(unknown(cause))
+      }
+    )
     return Effect.flatMap(this.server.health, ({ starts }) =>
       Effect.tap(asked, (result) => this.hear(result, monitor, starts))
     )
@@ -141,4 +146,7 @@ export class Watch {
   )
 }
 
-const nobody: Asked = { answer: undefined, latency: undefined, error: new Error("it does not run") }
+/** Nobody was asked, so nothing is known of the server. */
+const unknown = (error: unknown): Asked => ({ answer: undefined, latency: undefined, error })
+
+const nobody = unknown(new Error("it does not run"))
