@@ -1,6 +1,6 @@
 /**
  * Tasks in a PostgreSQL that runs inside this process (PGlite): nothing to install, and what was answered is kept in a
- * folder. One process at a time.
+ * folder. One process at a time: a second one is refused.
  *
  * It is reached through a socket on loopback, whatever else runs on the machine can reach it too. There is one session
  * behind all connections, so there is one connection, and no statement is prepared by name. It executes on the thread of
@@ -19,6 +19,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { inProcess } from "../queue/Hints.ts"
 import type { TaskQueue } from "../queue/TaskQueue.ts"
 import { storageError } from "./Deadline.ts"
+import * as Folder from "./Folder.ts"
 import * as Migrations from "./Migrations.ts"
 import * as Sql from "./Sql.ts"
 import { StorageError } from "./StorageError.ts"
@@ -38,6 +39,9 @@ const host = "127.0.0.1"
 /** One for the client, the others for those that it has given up but not closed yet, and for cancellations. */
 const serverConnections = 8
 
+/** A connection that comes while it stops is never closed by it, and it would wait for that without end. */
+const farewell = "500 millis"
+
 const start = <A>(operation: string, promise: () => Promise<A>): Effect.Effect<A, StorageError> =>
   Effect.tryPromise({ try: promise, catch: (cause) => new StorageError({ operation, reason: "refused", cause }) })
 
@@ -47,6 +51,7 @@ const make = ({
   statementTimeout = "5 seconds"
 }: Options): Effect.Effect<Context.Context<TaskStore | TaskQueue>, StorageError, Scope.Scope | Reactivity.Reactivity> =>
   Effect.gen(function* () {
+    if (directory !== undefined) yield* Folder.hold(directory)
     const database = yield* Effect.acquireRelease(
       start("open", () => PGlite.create(directory === undefined ? {} : { dataDir: directory })),
       (database) => Effect.promise(() => database.close())
@@ -54,7 +59,7 @@ const make = ({
     const server = new PGLiteSocketServer({ db: database, host, port: 0, maxConnections: serverConnections })
     yield* Effect.acquireRelease(
       start("listen", () => server.start()),
-      () => Effect.promise(() => server.stop())
+      () => Effect.timeoutOption(Effect.interruptible(Effect.promise(() => server.stop())), farewell)
     )
     const client = yield* PgClient.make({
       host,

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
+import { subscribe, unsubscribe } from "node:diagnostics_channel"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -53,6 +54,39 @@ describe("Embedded", () => {
       assert.strictEqual(error._tag, "StorageError")
       assert.strictEqual(error.reason, "refused")
     })
+  )
+
+  it.live(
+    "a second one in the same folder is refused before it has touched anything",
+    () =>
+      Effect.gen(function* () {
+        const directory = join(yield* folder, "data")
+        const open = Effect.provide(TaskStore, Embedded.layer({ directory }))
+        yield* Effect.gen(function* () {
+          const { task } = yield* (yield* TaskStore).create("key")
+          const error = yield* Effect.flip(open)
+          assert.include(String(error.cause), "is in use by another process")
+          assert.strictEqual((yield* (yield* TaskStore).create("key")).task.id, task.id)
+        }).pipe(Effect.provide(Embedded.layer({ directory })))
+        yield* open
+      }),
+    60_000
+  )
+
+  it.live(
+    "a start that is broken off ends, also while the client connects",
+    () =>
+      Effect.gen(function* () {
+        const start = yield* Effect.forkChild(Effect.provide(TaskStore, Embedded.layer()))
+        yield* Effect.callback<void>((resume) => {
+          // One turn later the server has the connection, and does not know it yet.
+          const connecting = (): void => void setImmediate(() => resume(Effect.void))
+          subscribe("net.client.socket", connecting)
+          return Effect.sync(() => unsubscribe("net.client.socket", connecting))
+        })
+        yield* Fiber.interrupt(start)
+      }),
+    60_000
   )
 
   it.live(
