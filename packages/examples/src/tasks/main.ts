@@ -46,6 +46,12 @@ const messageOf = (error: unknown): string => (error instanceof Error ? error.me
 const teardown: Runtime.Teardown = (exit, onExit) =>
   onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1)
 
+/** Who reads the log may leave before the service does; tasks are worth more than lines about them. */
+const outliveReaders = (): void => {
+  process.stdout.once("error", ({ message }) => console.error(`Nobody reads the log any more: ${message}`))
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
+}
+
 const command = Arguments.parse(process.argv.slice(2))
 switch (command._tag) {
   case "Help":
@@ -56,5 +62,6 @@ switch (command._tag) {
     process.exitCode = 2
     break
   case "Serve":
+    outliveReaders()
     NodeRuntime.runMain(serve(command.file), { disableErrorReporting: true, teardown })
 }

@@ -205,6 +205,39 @@ describe("the tasks service", () => {
   )
 
   it.live(
+    "a start that cannot use its folder says why and what to do",
+    () =>
+      Effect.gen(function* () {
+        const directory = yield* folder
+        const storage = { TASKS_STORAGE_TYPE: "internal", TASKS_STORAGE_DIRECTORY: directory }
+        const first = yield* Run.service(storage)
+        const second = yield* Run.start(storage)
+        assert.strictEqual(yield* second.ended, 1)
+        assert.include(second.output.text, `${directory} is in use by another process: stop it`)
+        assert.strictEqual(yield* first.stop, 0)
+      }),
+    limit
+  )
+
+  it.live(
+    "who reads its log may leave: it goes on, and stops in order",
+    () =>
+      Effect.gen(function* () {
+        const service = yield* Run.service({})
+        yield* service.unread
+        // Each task that starts or is cancelled writes a line.
+        for (let index = 0; index < 3; index++) {
+          const id = yield* create(service)
+          yield* becomes(service, id, running)
+          assert.strictEqual((yield* service.ask("DELETE", `/task/${id}`)).status, 204)
+        }
+        yield* service.output.match(/Nobody reads the log any more/)
+        assert.strictEqual(yield* service.stop, 0)
+      }),
+    limit
+  )
+
+  it.live(
     "a ClickHouse that is not there from the start: the service works, and stops within its bound",
     () =>
       Effect.gen(function* () {

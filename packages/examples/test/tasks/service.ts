@@ -61,6 +61,8 @@ class Output extends EventEmitter {
 export interface Process {
   readonly output: Output
   readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
+  /** Nobody reads its stdout any more. */
+  readonly unread: Effect.Effect<void>
   /** What it ended with: a code, or the signal that killed it. */
   readonly ended: Effect.Effect<number | NodeJS.Signals | null>
 }
@@ -97,6 +99,7 @@ export const start = (
     ({ child, exit, output }) => ({
       output,
       signal: (signal) => Effect.sync(() => void child.kill(signal)),
+      unread: Effect.sync(() => void child.stdout.destroy()),
       ended: Effect.map(
         Effect.promise(() => exit),
         () => child.exitCode ?? child.signalCode

@@ -8,7 +8,6 @@ import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Predicate from "effect/Predicate"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
@@ -19,7 +18,7 @@ import { storageError } from "./Deadline.ts"
 import * as Migrations from "./Migrations.ts"
 import * as Notifications from "./Notifications.ts"
 import * as Sql from "./Sql.ts"
-import type { StorageError } from "./StorageError.ts"
+import { type StorageError, why } from "./StorageError.ts"
 import type { TaskStore } from "./TaskStore.ts"
 
 export interface Options {
@@ -42,10 +41,6 @@ export interface Options {
   /** How long an operation may take, waiting for a connection included; after that it is `unavailable`. Default: 5 s. */
   readonly statementTimeout?: Duration.Input | undefined
 }
-
-/** What the system said, without the layers around it. */
-const why = (error: unknown): string =>
-  Predicate.hasProperty(error, "cause") && error.cause instanceof Error ? why(error.cause) : String(error)
 
 const make = (
   options: Options
@@ -78,7 +73,7 @@ const make = (
       ? Effect.flatMap(PgClient.make({ ...settings, maxConnections: 1 }), (own) =>
           Effect.asVoid(Effect.provideService(Migrations.run, SqlClient.SqlClient, own))
         )
-      : Effect.asVoid(client`select 1`)
+      : Effect.asVoid(client`select from tasks limit 0`)
     yield* Effect.scoped(prepare).pipe(
       Effect.mapError(storageError(migrate ? "migrate" : "connect")),
       Effect.tapError((error) =>

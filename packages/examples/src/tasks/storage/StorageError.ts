@@ -1,4 +1,13 @@
 import * as Data from "effect/Data"
+import * as Predicate from "effect/Predicate"
+
+/** What the system said, without the layers around it. */
+export const why = (error: unknown): string =>
+  Predicate.hasProperty(error, "cause") && error.cause instanceof Error
+    ? why(error.cause)
+    : error instanceof Error && error.message !== ""
+      ? error.message
+      : String(error)
 
 /** What was asked of the storage did not happen, or nobody knows whether it did. */
 export class StorageError extends Data.TaggedError("StorageError")<{
@@ -10,7 +19,7 @@ export class StorageError extends Data.TaggedError("StorageError")<{
 }> {
   override get message(): string {
     return this.reason === "unavailable"
-      ? `The storage cannot be reached (${this.operation}): see that the database runs and that its address is right`
-      : `The storage refused ${this.operation}: its own log says why`
+      ? `The storage cannot be reached (${this.operation}: ${why(this.cause)}): see that it runs and that its address is right`
+      : `The storage refused ${this.operation}: ${why(this.cause)}`
   }
 }

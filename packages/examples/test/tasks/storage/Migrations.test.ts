@@ -34,13 +34,14 @@ postgres.describeDatabase("Migrations", () => {
     })
   )
 
-  it.live("switched off, nothing is made: an empty database refuses, a prepared one serves", () =>
+  it.live("switched off, nothing is made: an empty database refuses the start, a prepared one serves", () =>
     Effect.gen(function* () {
       const location = yield* postgres.database
       const off = { ...location, migrate: false }
       const error = yield* Effect.flip(Effect.provide(create(1), Postgres.layer(off)))
       assert.strictEqual(error._tag, "StorageError")
-      assert.strictEqual(error.reason, "refused")
+      assert.deepStrictEqual([error.reason, error.operation], ["refused", "connect"])
+      assert.strictEqual(error.message, 'The storage refused connect: relation "tasks" does not exist')
       assert.deepStrictEqual(yield* postgres.ask(location, "select 1 from pg_tables where schemaname = 'public'"), [])
       yield* started(location)
       assert.strictEqual((yield* Effect.provide(create(2), Postgres.layer(off))).length, 2)
