@@ -20,9 +20,10 @@ import { changeOf, type Spec } from "./spec.ts"
 import { whyFailed } from "./together.ts"
 import { Backends } from "./backends.ts"
 import type { Home } from "./home.ts"
-import { type Phase, type Running, stopped } from "./phase.ts"
+import { type Running, stopped } from "./phase.ts"
 import { type Refused, refused } from "./refused.ts"
 import { ServerTraffic } from "./serverTraffic.ts"
+import { Standing } from "./standing.ts"
 
 export class ServerUnit implements Server {
   readonly lock = Semaphore.makeUnsafe(1)
@@ -38,18 +39,15 @@ export class ServerUnit implements Server {
   custody: Scope.Closeable | undefined
   readonly traffic = new ServerTraffic()
 
-  private phase: Phase = stopped
+  private readonly standing: Standing
   private readonly backends = new Backends()
-  private lastError: unknown
-  private starts = 0
-  private downSince: number
   /** Of an address that was lost: clients know it. */
   private lostPort: number | undefined
 
   constructor(spec: Spec, home: Home) {
     this.spec = spec
     this.home = home
-    this.downSince = home.timers.now()
+    this.standing = new Standing(() => this.home.timers.now())
   }
 
   // --- what everybody may see
@@ -73,14 +71,14 @@ export class ServerUnit implements Server {
   }
 
   get state(): State {
-    return this.phase._tag === "Running" ? { _tag: "Running", address: this.phase.address } : this.phase
+    return this.standing.state
   }
 
   get address(): Address | undefined {
-    return this.phase._tag === "Running" ? this.phase.address : undefined
+    return this.standing.address
   }
 
-  readonly isRunning = Effect.sync(() => this.phase._tag === "Running")
+  readonly isRunning = Effect.sync(() => this.standing.phase._tag === "Running")
 
   readonly ready = Effect.sync(() => this.isReady)
 
@@ -89,13 +87,9 @@ export class ServerUnit implements Server {
   readonly counts = Effect.sync(() => this.count())
 
   readonly health = Effect.sync((): Health => ({
-    state: this.phase._tag,
+    ...this.standing.health,
     ready: this.isReady,
     wanted: this.isWanted,
-    uptime: Duration.millis(this.upMillis()),
-    downtime: Duration.millis(this.phase._tag === "Running" ? 0 : this.home.timers.now() - this.downSince),
-    lastError: this.lastError,
-    starts: this.starts,
     counts: this.count()
   }))
 
@@ -106,11 +100,11 @@ export class ServerUnit implements Server {
   }
 
   get isReady(): boolean {
-    return this.isWanted && this.phase._tag === "Running"
+    return this.isWanted && this.standing.phase._tag === "Running"
   }
 
   upMillis(): number {
-    return this.phase._tag === "Running" ? this.home.timers.now() - this.phase.since : 0
+    return this.standing.upMillis()
   }
 
   // --- transitions
@@ -119,12 +113,12 @@ export class ServerUnit implements Server {
   start(port: number = this.config.bind.port): Effect.Effect<void, unknown> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.suspend(() => {
-        if (this.phase._tag === "Running") {
+        if (this.standing.phase._tag === "Running") {
           this.wanted = true
           return Effect.void
         }
         this.wanted = true
-        this.phase = { _tag: "Starting" }
+        this.standing.phase = { _tag: "Starting" }
         const scope = Scope.makeUnsafe()
         const { closing, listener } = this.home
         const address = { host: this.config.bind.host, port }
@@ -148,8 +142,7 @@ export class ServerUnit implements Server {
       yield* acceptor.use(backend)
       const { address } = acceptor
       const since = this.home.timers.now()
-      this.phase = { _tag: "Running", address, acceptor, backend, handler, scope, since }
-      this.starts++
+      this.standing.phase = { _tag: "Running", address, acceptor, backend, handler, scope, since }
       yield* this.announce({ _tag: "Started", ...this.tags, address })
       yield* Effect.forkIn(this.loss(acceptor), scope, { startImmediately: true })
       yield* this.followHandler
@@ -160,7 +153,7 @@ export class ServerUnit implements Server {
   private loss(acceptor: Acceptor): Effect.Effect<void> {
     const heard = (error: ListenError) =>
       Effect.suspend(() => {
-        const running = this.phase
+        const running = this.standing.phase
         return running._tag === "Running" && running.acceptor === acceptor ? this.lose(running, error) : Effect.void
       })
     return Effect.catch(acceptor.lost, (error) => this.lock.withPermit(Effect.uninterruptible(heard(error))))
@@ -170,7 +163,6 @@ export class ServerUnit implements Server {
   private lose(running: Running, error: ListenError): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       this.lostPort = running.address.port
-      this.downSince = this.home.timers.now()
       yield* Effect.logError(`Server "${this.name}" has failed: ${error.message}`, error.cause)
       yield* Effect.ignore(this.fail(error))
       yield* this.retireWith(running)
@@ -179,7 +171,7 @@ export class ServerUnit implements Server {
 
   private startFailed(cause: Cause.Cause<unknown>): Effect.Effect<never, unknown> {
     if (Cause.hasInterruptsOnly(cause)) {
-      this.phase = stopped
+      this.standing.phase = stopped
       this.wanted = false
       return Effect.failCause(cause)
     }
@@ -190,9 +182,9 @@ export class ServerUnit implements Server {
   readonly stop: Effect.Effect<Stopped | undefined, unknown> = Effect.uninterruptible(
     Effect.suspend(() => {
       this.wanted = false
-      const running = this.phase
+      const running = this.standing.phase
       if (running._tag !== "Running") {
-        this.phase = stopped
+        this.standing.phase = stopped
         // Of a server that was restarted before, and did not come up, something may still drain.
         return Effect.as(this.backends.drained(), undefined)
       }
@@ -210,7 +202,7 @@ export class ServerUnit implements Server {
       if (Exit.isFailure(closed) || Exit.isFailure(drained) || Exit.isFailure(released)) {
         return yield* this.fail(whyFailed([closed, drained, released]))
       }
-      this.phase = stopped
+      this.standing.phase = stopped
       const cut = drained.value
       yield* this.announce({ _tag: "Stopped", ...this.tags, uptime, cut })
       return { ...this.tags, uptime, cut }
@@ -221,8 +213,7 @@ export class ServerUnit implements Server {
   private stopAccepting(running: Running): Effect.Effect<Exit.Exit<void>> {
     return Effect.gen({ self: this }, function* () {
       this.backends.retire(running.backend)
-      this.phase = { _tag: "Stopping" }
-      this.downSince = this.home.timers.now()
+      this.standing.phase = { _tag: "Stopping" }
       yield* this.announce({ _tag: "Stopping", ...this.tags })
       if (this.config.drainDelay > 0) yield* Effect.sleep(this.config.drainDelay)
       const closed = yield* Effect.exit(running.acceptor.close)
@@ -236,9 +227,9 @@ export class ServerUnit implements Server {
   readonly vacate: Effect.Effect<void, unknown> = Effect.uninterruptible(
     Effect.suspend(() => {
       this.wanted = false
-      const running = this.phase
+      const running = this.standing.phase
       if (running._tag === "Running") return this.leave(running)
-      this.phase = stopped
+      this.standing.phase = stopped
       return Effect.void
     })
   )
@@ -248,7 +239,7 @@ export class ServerUnit implements Server {
       const closed = yield* this.stopAccepting(running)
       yield* this.retireWith(running)
       if (Exit.isFailure(closed)) return yield* this.fail(Cause.squash(closed.cause))
-      this.phase = stopped
+      this.standing.phase = stopped
     })
   }
 
@@ -258,7 +249,7 @@ export class ServerUnit implements Server {
    */
   readonly restart: Effect.Effect<void, unknown> = Effect.uninterruptible(
     Effect.suspend(() => {
-      const running = this.phase
+      const running = this.standing.phase
       const port =
         running._tag === "Running" ? running.address.port : running._tag === "Failed" ? this.lostPort : undefined
       if (port === undefined) return this.start()
@@ -272,14 +263,15 @@ export class ServerUnit implements Server {
   update(next: Spec): Effect.Effect<void, unknown> {
     return Effect.uninterruptible(
       Effect.suspend(() => {
-        const { phase, spec, wanted } = this
+        const { spec, wanted } = this
+        const { phase } = this.standing
         const starts = wanted || (spec.config.disabled && this.home.started())
         return Effect.tapCause(this.become(next, starts), () =>
           Effect.sync(() => {
             // One that ran, and could not be stopped in order, is not what it was; what else fails leaves it as it runs.
             if (phase._tag === "Running") return
             this.spec = spec
-            this.phase = phase
+            this.standing.phase = phase
             this.wanted = wanted
           })
         )
@@ -294,12 +286,12 @@ export class ServerUnit implements Server {
 
   private become(next: Spec, starts: boolean): Effect.Effect<void, unknown> {
     const previous = this.spec
-    const running = this.phase
+    const running = this.standing.phase
     if (running._tag === "Running" && !next.config.disabled) return this.change(running, next)
     this.spec = next
     if (running._tag === "Running") return Effect.asVoid(this.stop)
     // One that has failed should not run any more.
-    if (next.config.disabled) [this.wanted, this.phase] = [false, stopped]
+    if (next.config.disabled) [this.wanted, this.standing.phase] = [false, stopped]
     return starts && !next.config.disabled ? this.start() : this.announceUpdate(previous)
   }
 
@@ -324,7 +316,7 @@ export class ServerUnit implements Server {
       yield* running.acceptor.use(backend)
       const { drainTimeout } = this.config
       this.spec = next
-      this.phase = { ...running, backend, handler }
+      this.standing.phase = { ...running, backend, handler }
       yield* this.announce({ _tag: "Replaced", ...this.tags })
       yield* this.retire(running.backend, drainTimeout)
       yield* this.followHandler
@@ -333,16 +325,16 @@ export class ServerUnit implements Server {
 
   /** Answers with what its key stands for now. Needs no lock: it never waits for a drain. */
   readonly followHandler: Effect.Effect<void> = Effect.suspend(() => {
-    const running = this.phase
+    const running = this.standing.phase
     const handler = this.home.handler(this.config.handler)
     if (running._tag !== "Running" || handler === undefined || running.handler === handler) return Effect.void
-    this.phase = { ...running, handler }
+    this.standing.phase = { ...running, handler }
     return Effect.uninterruptible(running.backend.handle(handler))
   })
 
   /** Wherever it goes. */
   get handler(): Handler | undefined {
-    return this.phase._tag === "Running" ? this.phase.handler : this.home.handler(this.config.handler)
+    return this.standing.phase._tag === "Running" ? this.standing.phase.handler : this.home.handler(this.config.handler)
   }
 
   // --- parts
@@ -361,8 +353,8 @@ export class ServerUnit implements Server {
   }
 
   private fail(error: unknown): Effect.Effect<never, unknown> {
-    this.phase = { _tag: "Failed", error }
-    this.lastError = error
+    this.standing.phase = { _tag: "Failed", error }
+    this.standing.note(error)
     return Effect.andThen(this.announce({ _tag: "Failed", ...this.tags, error }), Effect.fail(error))
   }
 
@@ -384,7 +376,7 @@ export class ServerUnit implements Server {
       if (Exit.isSuccess(drained)) yield* this.announce({ _tag: "Drained", ...this.tags, cut: drained.value })
       if (Exit.isSuccess(drained) && Exit.isSuccess(ended)) return
       const error = whyFailed([drained, ended])
-      this.lastError = error
+      this.standing.note(error)
       yield* this.announce({ _tag: "Failed", ...this.tags, error })
     })
     return Effect.map(this.home.background(drain), (fiber) => this.backends.track(fiber))
@@ -397,6 +389,6 @@ export class ServerUnit implements Server {
   }
 
   private count(): Counts {
-    return this.backends.counts(this.phase._tag === "Running" ? this.phase.backend : undefined)
+    return this.backends.counts(this.standing.phase._tag === "Running" ? this.standing.phase.backend : undefined)
   }
 }
