@@ -85,11 +85,11 @@ const answered = (
         if (early.length > 0) socket.unshift(early)
         resume(Effect.succeed({ _tag: "Upgraded", headers: collected(response.rawHeaders) }))
       })
-      sent.on("information", ({ statusCode }) => {
-        // Node takes a 101 that does not say what it switches to for an interim answer, and would wait for another.
-        if (statusCode === 101) failed(Object.assign(new Error("a 101 without a protocol"), { code: "HPE_UPGRADE" }))
-      })
       sent.on("response", (response) => {
+        // To Node one that does not say what it switches to is an answer as any other.
+        if (response.statusCode === 101) {
+          return failed(Object.assign(new Error("a 101 without a protocol"), { code: "HPE_UPGRADE" }))
+        }
         resume(
           Effect.succeed({
             _tag: "Declined",
