@@ -80,6 +80,9 @@ describe("NodeListener.open", () => {
       assert.include(failures[0]!.message, "choose another port")
       assert.include(failures[1]!.message, "no interface of this machine")
       assert.include(failures[3]!.message, "cannot be resolved")
+      // A group of hosts, or no IPv6 at all: what has no advice of ours is told in the system's words.
+      const group = yield* Effect.flip(open({ host: "ff02::1", port: 0 }))
+      assert.match(group.message, /EINVAL|no such addresses|no interface/)
       assert.include<object>(failures[0]!.cause as object, { code: "EADDRINUSE" })
     })
   )

@@ -79,6 +79,14 @@ describe("NodeListener: TLS", () => {
     })
   )
 
+  it.live("no time has to be finite", () =>
+    Effect.gen(function* () {
+      const limits = { readTimeout: Infinity, readHeaderTimeout: Infinity, idleTimeout: Infinity }
+      const { port } = yield* serving(text("here."), { tls: tlsOf(first), ...limits })
+      assert.strictEqual(yield* answer(port, { ca: [first.cert] }), "served")
+    })
+  )
+
   it.live("a slow head over TLS is cut as any other", () =>
     Effect.gen(function* () {
       const { port } = yield* serving(text("here."), { tls: tlsOf(first), readHeaderTimeout: 200 })

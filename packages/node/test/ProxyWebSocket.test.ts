@@ -624,6 +624,19 @@ describe("a WebSocket through the proxy", () => {
     })
   )
 
+  it.live("goes through a proxy that wants no credentials without any", () =>
+    Effect.gen(function* () {
+      const other = yield* HostileServer.make((received) => void take(received))
+      const pool = { proxy: `http://${loopback}:${other.port}` }
+      const { port } = yield* between({ origin: "http://upstream.test:81" }, { pool })
+      const client = yield* connect(port)
+      client.send(handshake("/live"))
+      yield* client.take("\r\n\r\n")
+      assert.strictEqual(other.requests[0]?.path, "http://upstream.test:81/live")
+      assert.notProperty(other.requests[0]?.headers, "proxy-authorization")
+    })
+  )
+
   it.live("goes through the HTTP proxy of the pool, with what that wants", () =>
     Effect.gen(function* () {
       const other = yield* HostileServer.make((received) => void take(received))

@@ -258,7 +258,7 @@ async function* counted(source: AsyncIterable<Uint8Array>, length: number): Asyn
 }
 
 const pairs = function* (list: ReadonlyArray<string>): Generator<readonly [name: string, value: string]> {
-  for (let i = 0; i + 1 < list.length; i += 2) yield [(list[i] ?? "").toLowerCase(), list[i + 1] ?? ""]
+  for (let i = 0; i + 1 < list.length; i += 2) yield [list[i]!.toLowerCase(), list[i + 1]!]
 }
 
 /**
