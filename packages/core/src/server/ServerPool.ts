@@ -181,7 +181,10 @@ export interface ServerPool extends ServerGroup {
   readonly setHandler: (handler: Handler, key?: string) => Effect.Effect<void>
   /** What answers on servers with that key. Default: `default`. */
   readonly handler: (key?: string) => Effect.Effect<Option.Option<Handler>>
-  /** New certificates for all servers that inherit them, from the next handshake on; or, on failure, for none. */
+  /**
+   * New certificates for all servers that inherit them, from the next handshake on; or, on failure, for none. Ends when those
+   * that are just stopped, restarted or updated have been looked at, too: an update may make a server inherit them.
+   */
   readonly setDefaultTls: (
     tls: ServerConfig.DefaultTls
   ) => Effect.Effect<void, ServerPoolError | ServerConfig.ConfigError>

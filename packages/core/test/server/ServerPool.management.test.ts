@@ -601,6 +601,39 @@ describe("ServerPool management", () => {
       })
     )
 
+    it.effect("holds for a server that an update, which waits for its turn, makes inherit it", () =>
+      Effect.gen(function* () {
+        const listener = new FakeListener()
+        const plain = { ...a, drainDelay: "1 second" } as const
+        const pool = yield* make(listener, [plain], { tls: pem("1") })
+        yield* pool.start
+        const restarting = yield* start(pool.restart)
+        const updating = yield* start(pool.update({ ...plain, ...inherits }))
+        const setting = yield* start(pool.setDefaultTls(pem("2")))
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(restarting)
+        yield* Fiber.join(updating)
+        yield* Fiber.join(setting)
+        assert.strictEqual(listener.at(1).settings.tls?.cert, pem("2").cert)
+        yield* start(pool.stop)
+        yield* TestClock.adjust("1 second")
+      })
+    )
+
+    it.effect("starts none that has failed, and changes none that does not inherit it", () =>
+      Effect.gen(function* () {
+        const listener = new FakeListener()
+        const pool = yield* make(listener, [a, { ...b, ...inherits }], { tls: pem("1") })
+        listener.failing.add(a.bind)
+        yield* Effect.exit(pool.start)
+        const tried = listener.tried.length
+        const events = yield* recorder(pool)
+        yield* pool.setDefaultTls(pem("2"))
+        assert.strictEqual(listener.tried.length, tried)
+        assert.deepInclude(yield* events, { _tag: "Reloaded", added: [], changed: [b.bind], removed: [] })
+      })
+    )
+
     it.effect("renews the certificates of all servers that inherit them, and touches no connection", () =>
       Effect.gen(function* () {
         const listener = new FakeListener()

@@ -52,10 +52,12 @@ const update = (core: PoolCore, { next, unit, was }: Changed, anew: Anew | undef
   const change = Effect.suspend(() => {
     const { spec, wanted } = unit
     const planned = spec === was || anew === undefined ? Effect.succeed(next) : anew(spec)
-    const updated = Effect.flatMap(planned, (known) => unit.update(known))
-    return Effect.as(updated, core.locked(unit, unit.putBack(spec, wanted)))
+    return Effect.flatMap(planned, (known) => {
+      if (changeOf(spec, known) === undefined) return Effect.succeed(undefined)
+      return Effect.as(unit.update(known), core.locked(unit, unit.putBack(spec, wanted)))
+    })
   })
-  return Effect.map(core.locked(unit, change), (run = Effect.void) => ({ server: unit, run }))
+  return Effect.map(core.locked(unit, change), (run: Undo["run"] = Effect.void) => ({ server: unit, run }))
 }
 
 const addition = (core: PoolCore, spec: Spec): Effect.Effect<Undo, unknown> =>
@@ -85,7 +87,10 @@ export const apply = (
     const changed = units.flatMap((unit): ReadonlyArray<Changed> => {
       const next = wanted.get(unit.spec.key)
       const was = unit.spec
-      if (next === undefined || changeOf(was, next) === undefined) return []
+      if (next === undefined) return []
+      // Where all is read anew, an update that waits for its turn may make another of one that would stay as it is.
+      const mayDiffer = anew !== undefined && unit.membership === "member"
+      if (changeOf(was, next) === undefined && !mayDiffer) return []
       return [{ name: unit.name, bind: unit.bind, unit, was, next }]
     })
     const removed = units.filter((unit) => !wanted.has(unit.spec.key))
@@ -116,10 +121,11 @@ export const apply = (
     const rest = removed.filter((unit) => !inTheWay.includes(unit))
     const { failures: unclean } = yield* attempt(rest, (unit) => core.remove(unit, "vacate"))
     const binds = (servers: ReadonlyArray<{ readonly bind: string }>) => servers.map(({ bind }) => bind)
+    const differing = changed.filter(({ unit, was }) => changeOf(was, unit.spec) !== undefined)
     yield* core.announce({
       _tag: "Reloaded",
       added: binds(added),
-      changed: binds(changed),
+      changed: binds(differing),
       removed: binds(removed)
     })
     if (unclean.length > 0) return yield* new ServerPoolError({ reason: "Stop", servers: unclean })
