@@ -11,9 +11,10 @@
  *
  * What Node's parser refuses (`Content-Length` beside `Transfer-Encoding`, folded headers, bare line feeds...) is refused,
  * also where the process runs with `--insecure-http-parser`; and so are `Transfer-Encoding` in HTTP/1.0 and a second `Host`,
- * after which nothing is read as a request. `Expect: 100-continue` is met at once,
- * not only when the handler reads the body; unless the body is refused. An answer that breaks off ends with a reset for a
- * client of HTTP/1.0, who would take a mere end for the end of the body.
+ * after which nothing is read as a request.
+ *
+ * `Expect: 100-continue` is met at once, not only when the handler reads the body; unless the body is refused. An answer
+ * that breaks off ends with a reset for a client of HTTP/1.0, who would take a mere end for the end of the body.
  *
  * ```ts
  * import * as Listener from "@millrace/core/server/Listener"
