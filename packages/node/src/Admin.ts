@@ -100,6 +100,10 @@ const metrics = Effect.gen(function* () {
   return HttpServerResponse.text(body, { contentType: "text/plain; version=0.0.4; charset=utf-8" })
 })
 
+const byPost = Effect.succeed(
+  HttpServerResponse.setHeader(text("this costs the process something: ask by POST", 405), "allow", "POST")
+)
+
 const attachment = (name: string) => ({ "content-disposition": `attachment; filename="${name}"` })
 
 const longest = 60
@@ -161,7 +165,9 @@ export const routes = (options: Options = {}): Layer.Layer<never, never, HttpRou
     HttpRouter.add("GET", "/metrics", metrics),
     HttpRouter.add("GET", "/debug/fibers", fibers),
     HttpRouter.add("POST", "/debug/profile", profile),
-    HttpRouter.add("POST", "/debug/heap", heap)
+    HttpRouter.add("GET", "/debug/profile", byPost),
+    HttpRouter.add("POST", "/debug/heap", heap),
+    HttpRouter.add("GET", "/debug/heap", byPost)
   )
   return Layer.mergeAll(live, ready(options.ready ?? {}), Layer.provide(guarded, guard.layer))
 }

@@ -64,7 +64,7 @@ describe("Admin", () => {
   it.live("a profile and a snapshot are downloads, by POST only", () =>
     Effect.gen(function* () {
       const ask = yield* admin()
-      for (const path of ["/debug/profile", "/debug/heap"]) assert.strictEqual((yield* ask("GET", path)).status, 404)
+      for (const path of ["/debug/profile", "/debug/heap"]) assert.strictEqual((yield* ask("GET", path)).status, 405)
       const profile = yield* ask("POST", "/debug/profile?seconds=0.01")
       assert.strictEqual(profile.status, 200)
       assert.match(profile.text, /content-disposition: attachment; filename="\d+\.cpuprofile"/)

@@ -12,6 +12,7 @@
  */
 import { Auth, Handler, ServerMetrics, ServerPool } from "@millrace/core"
 import { Admin } from "@millrace/node"
+import * as Fibers from "@millrace/node/Admin/Fibers"
 import * as Effect from "effect/Effect"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
@@ -147,7 +148,7 @@ const serving = ({ admin, server }: Settings) =>
             drainTimeout: "1 second"
           }
         ],
-        handlers: { default: yield* Handler.fromRouter(Routes.routes), admin: starting }
+        handlers: { default: Fibers.named("api: answers")(yield* Handler.fromRouter(Routes.routes)), admin: starting }
       })
       const storage = Effect.match(store.ping, { onSuccess: () => true, onFailure: () => false })
       yield* pool.setHandler(

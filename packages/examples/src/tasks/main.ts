@@ -23,13 +23,15 @@ const serve = (file: string | undefined) =>
   Effect.gen(function* () {
     const settings = yield* Settings.read({ file })
     const service = Effect.gen(function* () {
-      yield* Effect.addFinalizer(() => Effect.logInfo("The service has stopped"))
+      let runs = false
+      yield* Effect.addFinalizer(() => (runs ? Effect.logInfo("The service has stopped") : Effect.void))
       const pool = yield* Layer.build(Tasks.layer(settings))
       yield* announce(yield* Effect.provide(ServerPool.ServerPool, pool), settings)
+      runs = true
       yield* Effect.addFinalizer(() => Effect.logInfo("The service stops"))
       return yield* Effect.never
     })
-    return yield* service.pipe(Effect.scoped, Effect.provide(Logging.layer(settings)))
+    return yield* service.pipe(Effect.scoped, Fibers.named("main"), Effect.provide(Logging.layer(settings)))
   }).pipe(
     // A fault of the surroundings is told in words; a fault of the program with its stack.
     Effect.tapCause((cause) =>

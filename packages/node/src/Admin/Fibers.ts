@@ -27,7 +27,7 @@ export interface LiveFiber {
   readonly id: number
   /** Seconds since its first step. */
   readonly age: number
-  /** What it is at, innermost first: names given by `Effect.fn` and `Effect.withSpan`. */
+  /** What it is at, innermost first: names given by `named`, `Effect.fn` and `Effect.withSpan`. */
   readonly frames: ReadonlyArray<string>
   /** The log annotations it has: where a program names the job, here it is. */
   readonly annotations: Readonly<Record<string, string>>
@@ -149,6 +149,30 @@ export const layer: Layer.Layer<never> = Layer.unwrap(
     )
   })
 )
+
+/**
+ * Names what runs, for this list and for the traces of causes, without the price of a span.
+ *
+ * ```ts
+ * import * as Fibers from "@millrace/node/Admin/Fibers"
+ * import { Effect, Schedule } from "effect"
+ *
+ * export const cleaning = Effect.void.pipe(
+ *   Effect.repeat(Schedule.spaced("1 minute")),
+ *   Fibers.named("cleans up"),
+ *   Effect.forkScoped
+ * )
+ * ```
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const named =
+  (name: string) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.updateService(self, References.CurrentStackFrame, (parent) => ({ name, stack: nowhere, parent }))
+
+const nowhere = (): undefined => undefined
 
 /**
  * As text: fibers that are at the same together, the most first.

@@ -57,6 +57,18 @@ describe("Fibers", () => {
     }).pipe(Effect.provide(Fibers.layer))
   )
 
+  it.effect("a name is given without a span, and stands before those around it", () =>
+    Effect.gen(function* () {
+      const started = yield* Deferred.make<void>()
+      const inner = Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
+      const fiber = yield* inner.pipe(Fibers.named("waits"), Fibers.named("polls"), Effect.forkDetach)
+      yield* Deferred.await(started)
+      const seen = (yield* live).find(({ id }) => id === fiber.id)
+      assert.deepStrictEqual(seen?.frames, ["waits", "polls"])
+      yield* Fiber.interrupt(fiber)
+    }).pipe(Effect.provide(Fibers.layer))
+  )
+
   it.effect("without the layer nothing watches", () =>
     Effect.map(Fibers.Fibers, (fibers) => assert.isUndefined(fibers))
   )

@@ -27,6 +27,8 @@ export interface Task {
   /** Its place in the order of creation; unique, growing, with gaps. */
   readonly place: number
   readonly createdAt: number
+  /** When the storage said this: what runs has run so long by then. */
+  readonly readAt: number
   readonly state: State
 }
 
@@ -49,8 +51,8 @@ const names: Readonly<Record<State["_tag"], Status>> = {
 export const status = (task: Task): Status => names[task.state._tag]
 
 /** Whole seconds of work: 0 while it waits, growing while it runs, and what it took after that. */
-export const duration = ({ state }: Task, now: number): number => {
+export const duration = ({ readAt, state }: Task): number => {
   if (state._tag === "Waiting") return 0
-  const until = state._tag === "Running" ? now : state.finishedAt
+  const until = state._tag === "Running" ? readAt : state.finishedAt
   return Math.max(0, Math.floor((until - state.startedAt) / 1000))
 }

@@ -1,6 +1,5 @@
 /** Answers the routes of the API from the task store. */
 import * as ByteSize from "effect/ByteSize"
-import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
@@ -19,12 +18,12 @@ const maxBody = ByteSize.fromInputUnsafe("64 KiB")
 
 const createdAt = (task: Task) => DateTime.makeUnsafe(task.createdAt)
 
-const listed = (task: Task, now: number): ListedTask => ({
+const listed = (task: Task): ListedTask => ({
   id: task.id,
   result: task.state._tag === "Completed" ? task.state.result : null,
   status: status(task),
   created_at: createdAt(task),
-  duration: duration(task, now)
+  duration: duration(task)
 })
 
 const encodeCursor = Schema.encodeSync(Cursor)
@@ -38,7 +37,8 @@ const reached =
     Effect.catch(self, (error) =>
       error.reason === "refused"
         ? Effect.die(error)
-        : Effect.logWarning(error.message, String(error.cause)).pipe(
+        : // The worker of this process tells once that the storage is away; this would tell it for each request.
+          Effect.logDebug(error.message).pipe(
             Effect.andThen(Effect.fail(new Problem.StorageUnavailable({ instance: Problem.instanceOf(request) })))
           )
     )
@@ -92,19 +92,17 @@ export const layer = HttpApiBuilder.group(
         Effect.gen(function* () {
           // One more tells whether there is a next page.
           const found = yield* reached(request)(store.list({ before: cursor, limit: limit + 1 }))
-          const now = yield* Clock.currentTimeMillis
           const page = found.slice(0, limit)
           const last = found.length > limit ? page.at(-1) : undefined
           return HttpApiSchema.withHeaders({
-            body: page.map((task) => listed(task, now)),
+            body: page.map(listed),
             headers: last === undefined ? {} : { link: nextPage(last, limit) }
           })
         }),
       status: ({ params: { id }, request }) =>
         Effect.gen(function* () {
           const task = yield* find(id, request)
-          const now = yield* Clock.currentTimeMillis
-          return { status: status(task), created_at: createdAt(task), duration: duration(task, now) }
+          return { status: status(task), created_at: createdAt(task), duration: duration(task) }
         }),
       result: ({ params: { id }, request }) =>
         Effect.gen(function* () {

@@ -79,7 +79,7 @@ class Tasks {
 
   create(key: string | undefined, now: number): { readonly task: Task; readonly fresh: boolean } {
     const known = key === undefined ? undefined : this.#byKey.get(key)
-    if (known !== undefined) return { task: taskOf(known), fresh: false }
+    if (known !== undefined) return { task: taskOf(known, now), fresh: false }
     const entry: Entry = {
       id: TaskId.make(globalThis.crypto.randomUUID()),
       place: ++this.#places,
@@ -94,15 +94,15 @@ class Tasks {
     this.#waiting.add(entry)
     this.#byId.set(entry.id, entry)
     if (key !== undefined) this.#byKey.set(key, entry)
-    return { task: taskOf(entry), fresh: true }
+    return { task: taskOf(entry, now), fresh: true }
   }
 
-  get(id: TaskId): Option.Option<Task> {
-    return Option.map(Option.fromUndefinedOr(this.#byId.get(id)), taskOf)
+  get(id: TaskId, now: number): Option.Option<Task> {
+    return Option.map(Option.fromUndefinedOr(this.#byId.get(id)), (entry) => taskOf(entry, now))
   }
 
-  list(before: number, limit: number): ReadonlyArray<Task> {
-    return this.#all.before(before, limit).map(taskOf)
+  list(before: number, limit: number, now: number): ReadonlyArray<Task> {
+    return this.#all.before(before, limit).map((entry) => taskOf(entry, now))
   }
 
   remove(id: TaskId): State["_tag"] | undefined {
@@ -185,7 +185,13 @@ class Tasks {
   }
 }
 
-const taskOf = ({ createdAt, id, place, state }: Entry): Task => ({ id, place, createdAt, state })
+const taskOf = ({ createdAt, id, place, state }: Entry, now: number): Task => ({
+  id,
+  place,
+  createdAt,
+  readAt: now,
+  state
+})
 
 const make = Effect.gen(function* () {
   const tasks = new Tasks()
@@ -199,8 +205,8 @@ const make = Effect.gen(function* () {
 
   const store = TaskStore.of({
     create: (key) => now((now) => tasks.create(key, now)).pipe(Effect.tap(({ fresh }) => tellWaiting(fresh))),
-    get: (id) => Effect.sync(() => tasks.get(id)),
-    list: ({ before = Infinity, limit }) => Effect.sync(() => tasks.list(before, limit)),
+    get: (id) => now((now) => tasks.get(id, now)),
+    list: ({ before = Infinity, limit }) => now((now) => tasks.list(before, limit, now)),
     remove: (id) =>
       Effect.sync(() => tasks.remove(id)).pipe(
         Effect.tap((state) => (state === "Running" ? hints.tell({ _tag: "Removed", id }) : Effect.void)),

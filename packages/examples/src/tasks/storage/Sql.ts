@@ -30,6 +30,7 @@ interface Row {
   readonly result: string | null
   readonly reason: string | null
   readonly createdAt: number
+  readonly readAt: number
   readonly startedAt: number | null
   readonly finishedAt: number | null
 }
@@ -37,6 +38,7 @@ interface Row {
 // Whole milliseconds; a double holds them, and places, exactly.
 const columns = `tasks.id, tasks.place::float8 as place, status, result, reason,
   floor(extract(epoch from created_at) * 1000)::float8 as "createdAt",
+  floor(extract(epoch from now()) * 1000)::float8 as "readAt",
   floor(extract(epoch from started_at) * 1000)::float8 as "startedAt",
   floor(extract(epoch from finished_at) * 1000)::float8 as "finishedAt"`
 
@@ -59,6 +61,7 @@ const taskOf = (row: Row): Task => ({
   id: TaskId.make(row.id),
   place: row.place,
   createdAt: row.createdAt,
+  readAt: row.readAt,
   state: stateOf(row)
 })
 

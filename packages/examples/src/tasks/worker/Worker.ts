@@ -22,6 +22,7 @@
  *          └───────────────────────────────┘
  * ```
  */
+import * as Fibers from "@millrace/node/Admin/Fibers"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -123,6 +124,7 @@ export const make = Effect.fnUntraced(function* (
           })
         ),
         Effect.annotateLogs({ task: claim.id }),
+        Fibers.named("worker: runs a task"),
         Effect.forkDetach
       )
     })
@@ -227,11 +229,11 @@ export const make = Effect.fnUntraced(function* (
     })
 
   yield* WorkerMetrics.show(limit, () => runs.size)
-  yield* Effect.forkScoped(listening, { startImmediately: true })
-  yield* Effect.forkScoped(everyBeat(renew))
-  yield* Effect.forkScoped(everyBeat(bringBack))
+  yield* Effect.forkScoped(Fibers.named("worker: listens")(listening), { startImmediately: true })
+  yield* Effect.forkScoped(Fibers.named("worker: renews claims")(everyBeat(renew)))
+  yield* Effect.forkScoped(Fibers.named("worker: brings back")(everyBeat(bringBack)))
   // Begun last, so ended first: claims are renewed, and cancelled tasks end, until nothing runs.
-  yield* Effect.acquireRelease(Effect.forkDetach(Effect.forever(claiming)), stop)
+  yield* Effect.acquireRelease(Effect.forkDetach(Fibers.named("worker: claims")(Effect.forever(claiming))), stop)
 
   return Worker.of({ status: Effect.sync(() => ({ running: runs.size, permits: limit, draining })) })
 })

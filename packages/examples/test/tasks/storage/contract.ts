@@ -1,7 +1,7 @@
 /** What every storage promises, sentence by sentence: the headers of `TaskStore` and `TaskQueue`, as tests. */
 import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, type Layer, Option, Stream } from "effect"
-import { TaskId } from "../../../src/tasks/domain/Task.ts"
+import { type Task, TaskId } from "../../../src/tasks/domain/Task.ts"
 import { type Hint, TaskQueue } from "../../../src/tasks/queue/TaskQueue.ts"
 import { TaskStore } from "../../../src/tasks/storage/TaskStore.ts"
 
@@ -21,6 +21,9 @@ export const create = (count: number) =>
   )
 
 export const all = TaskStore.use((store) => store.list({ limit: 1000 }))
+
+/** All of a task but when it was read. */
+export const lasting = ({ readAt: _, ...rest }: Task) => rest
 
 /** The tests of one storage share it. */
 export const clear = TaskStore.use((store) =>
@@ -61,7 +64,9 @@ export const contract = <E>(name: string, storage: Layer.Layer<TaskStore | TaskQ
         assert.isAtLeast(two.task.createdAt, one.task.createdAt)
         assert.isTrue(Number.isInteger(one.task.createdAt))
         assert.deepStrictEqual(one.task.state, { _tag: "Waiting" })
-        assert.deepStrictEqual(yield* store.get(one.task.id), Option.some(one.task))
+        const read = Option.getOrThrow(yield* store.get(one.task.id))
+        assert.deepStrictEqual(lasting(read), lasting(one.task))
+        assert.isAtLeast(read.readAt, one.task.readAt)
       })
     )
 
@@ -71,7 +76,8 @@ export const contract = <E>(name: string, storage: Layer.Layer<TaskStore | TaskQ
         const first = yield* store.create("key")
         const again = yield* store.create("key")
         const other = yield* store.create("another key")
-        assert.deepStrictEqual(again, { task: first.task, fresh: false })
+        assert.isFalse(again.fresh)
+        assert.deepStrictEqual(lasting(again.task), lasting(first.task))
         assert.notStrictEqual(other.task.id, first.task.id)
         assert.strictEqual((yield* all).length, 2)
       })
@@ -123,6 +129,19 @@ export const contract = <E>(name: string, storage: Layer.Layer<TaskStore | TaskQ
           again.map(({ task }) => task.id),
           made.map(({ task }) => task.id)
         )
+      })
+    )
+
+    promise("a task says when it was read, by the clock that says when it started", () =>
+      Effect.gen(function* () {
+        const store = yield* TaskStore
+        yield* create(1)
+        const [claimed] = yield* claim(1)
+        const read = Option.getOrThrow(yield* store.get(claimed!.id))
+        const [listed] = yield* all
+        assert(read.state._tag === "Running" && listed !== undefined)
+        assert.isAtLeast(read.readAt, read.state.startedAt)
+        assert.isAtLeast(listed.readAt, read.readAt)
       })
     )
 
