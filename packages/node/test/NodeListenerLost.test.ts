@@ -85,7 +85,7 @@ describe("NodeListener, an address that is lost", () => {
       server.emit("error", new Error("one without a code"))
       yield* eventually(() => logged.length === passing.length + 1)
       for (const line of logged) assert.match(line, /^Warn a connection could not be accepted/)
-      const client = yield* connect(port)
+      const client = yield* Effect.orDie(connect(port))
       client.send(get())
       yield* client.take("here.")
       assert.isUndefined(lost.pollUnsafe())
