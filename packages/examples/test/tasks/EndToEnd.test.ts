@@ -8,7 +8,7 @@ import { selfSigned } from "../../src/gateway/Certificate.ts"
 import * as Postgres from "./postgres.ts"
 import * as Run from "./service.ts"
 
-const limit = { timeout: 60_000 }
+const limit = { timeout: 120_000 }
 
 const waiting = "created, but waiting to start"
 const running = "in process"
@@ -33,6 +33,12 @@ const becomes = (service: Run.Service, id: string, status: string) =>
 
 const resultOf = (service: Run.Service, id: string) =>
   Effect.map(service.ask("GET", `/task/${id}/result`), ({ body }) => Run.field(body, "result"))
+
+/** Settings of services that share a database of their own, and what does their work. */
+const onDatabase = Effect.fnUntraced(function* (more: Run.Settings) {
+  const work = yield* Run.workshop
+  return { work, settings: { ...Run.onPostgres(yield* Postgres.database), ...work.settings, ...more } }
+})
 
 /** Every route and status, in the life of three tasks with one permit. */
 const everyRoute = (storage: Run.Settings) =>
@@ -278,8 +284,7 @@ Postgres.describeDatabase("the tasks service on PostgreSQL", () => {
     "a task that runs in one process is cancelled at the other: its work is interrupted, its permit is free",
     () =>
       Effect.gen(function* () {
-        const work = yield* Run.workshop
-        const settings = { ...Run.onPostgres(yield* Postgres.database), ...work.settings, TASKS_APP_SEMAPHORE: 1 }
+        const { settings, work } = yield* onDatabase({ TASKS_APP_SEMAPHORE: 1 })
         const one = yield* Run.service(settings)
         const id = yield* create(one)
         const job = yield* work.next
@@ -300,8 +305,7 @@ Postgres.describeDatabase("the tasks service on PostgreSQL", () => {
     "a worker that is killed in mid-task: the task runs again elsewhere, once",
     () =>
       Effect.gen(function* () {
-        const work = yield* Run.workshop
-        const settings = { ...Run.onPostgres(yield* Postgres.database), ...work.settings, TASKS_APP_LEASE: "1500ms" }
+        const { settings, work } = yield* onDatabase({ TASKS_APP_LEASE: "3s" })
         const one = yield* Run.service(settings)
         const id = yield* create(one)
         yield* work.next
@@ -321,8 +325,7 @@ Postgres.describeDatabase("the tasks service on PostgreSQL", () => {
     "a worker that slept through its lease: its late result is refused",
     () =>
       Effect.gen(function* () {
-        const work = yield* Run.workshop
-        const settings = { ...Run.onPostgres(yield* Postgres.database), ...work.settings, TASKS_APP_LEASE: "1500ms" }
+        const { settings, work } = yield* onDatabase({ TASKS_APP_LEASE: "3s" })
         const sleeper = yield* Run.service(settings)
         const id = yield* create(sleeper)
         const first = yield* work.next
@@ -344,13 +347,10 @@ Postgres.describeDatabase("the tasks service on PostgreSQL", () => {
     "everything is killed and started again: nothing is lost, nothing is stuck",
     () =>
       Effect.gen(function* () {
-        const work = yield* Run.workshop
-        const settings = {
-          ...Run.onPostgres(yield* Postgres.database),
-          ...work.settings,
+        const { settings, work } = yield* onDatabase({
           TASKS_APP_SEMAPHORE: 3,
-          TASKS_APP_LEASE: "1500ms"
-        }
+          TASKS_APP_LEASE: "3s"
+        })
         const before = yield* Effect.all([Run.service(settings), Run.service(settings)], { concurrency: 2 })
         const posts = Array.from({ length: 20 }, (_, index) => create(before[index % 2]!))
         const ids = yield* Effect.all(posts, { concurrency: 4 })
@@ -388,12 +388,9 @@ Postgres.describeDatabase("the tasks service on PostgreSQL", () => {
     "what cannot be finished in time is handed back, and the next process runs it at once",
     () =>
       Effect.gen(function* () {
-        const work = yield* Run.workshop
-        const settings = {
-          ...Run.onPostgres(yield* Postgres.database),
-          ...work.settings,
+        const { settings, work } = yield* onDatabase({
           TASKS_APP_DRAIN_TIMEOUT: "0s"
-        }
+        })
         const service = yield* Run.service(settings)
         const id = yield* create(service)
         const job = yield* work.next
