@@ -463,7 +463,8 @@ Postgres.describeCluster("the tasks service and a PostgreSQL that is away for a 
           cluster.encrypt(certificate)
           await cluster.start()
         })
-        const storage = { ...Run.onPostgres(cluster.location), TASKS_STORAGE_CONNECTION_ATTEMPTS: 1 }
+        const settings = { TASKS_STORAGE_CONNECTION_ATTEMPTS: 1, TASKS_APP_DRAIN_TIMEOUT: "0s" }
+        const storage = { ...Run.onPostgres(cluster.location), ...settings }
         const encrypted = `select count(*)::int as n from pg_stat_ssl join pg_stat_activity using (pid)
           where ssl and application_name = 'tasks'`
         const checked = { TASKS_STORAGE_SSL_MODE: "verify-full", TASKS_STORAGE_CA_FILE: authority }
