@@ -4,8 +4,8 @@
  * It stops from the outside in:
  *
  * ```
- * not ready ──► listeners drain ──► worker: finish or hand back ──► storage closes ──► log is flushed
- *              (drain_timeout)      (app.drain_timeout + 4 s)                         (5 s)
+ * not ready, no more claims ──► listeners drain ──► worker: finish or hand back ──► storage closes ──► log is flushed
+ *                               (drain_timeout)      (app.drain_timeout + 4 s)                         (5 s)
  * ```
  *
  * The log is built below all of it, by who runs the service: `main.ts` does.
@@ -125,6 +125,7 @@ const serving = ({ admin, server }: Settings) =>
     ServerPool.ServerPool,
     Effect.gen(function* () {
       const store = yield* TaskStore
+      const worker = yield* Worker.Worker
       const pool = yield* ServerPool.make({
         name: "tasks",
         servers: [
@@ -157,6 +158,8 @@ const serving = ({ admin, server }: Settings) =>
       )
       yield* ServerMetrics.register(pool)
       yield* pool.start
+      // What is claimed while the listeners drain might have to be handed back.
+      yield* Effect.addFinalizer(() => worker.endClaims)
       return pool
     })
   )

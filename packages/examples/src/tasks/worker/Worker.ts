@@ -64,8 +64,15 @@ export interface Status {
   readonly draining: boolean
 }
 
-/** What is known of a running worker; it needs no orders. */
-export class Worker extends Context.Service<Worker, { readonly status: Effect.Effect<Status> }>()("tasks/Worker") {}
+/** What is known of a running worker, and the one order that it takes. */
+export class Worker extends Context.Service<
+  Worker,
+  {
+    readonly status: Effect.Effect<Status>
+    /** Claims no more, for good: the service is about to stop. What runs goes on. */
+    readonly endClaims: Effect.Effect<void>
+  }
+>()("tasks/Worker") {}
 
 /** For what is still to be done after `drain`: the end of what is interrupted, and handing it back. */
 const farewell = Duration.seconds(2)
@@ -210,10 +217,15 @@ export const make = Effect.fnUntraced(function* (
   const everyBeat = (self: Effect.Effect<void, unknown>) =>
     Effect.repeat(Effect.ignore(retrying(self)), Schedule.spaced(beat))
 
-  const stop = (loop: Fiber.Fiber<unknown>) =>
-    Effect.gen(function* () {
+  const endClaims = (loop: Fiber.Fiber<unknown>) =>
+    Effect.sync(() => {
       draining = true
       loop.interruptUnsafe()
+    })
+
+  const stop = (loop: Fiber.Fiber<unknown>) =>
+    Effect.gen(function* () {
+      yield* endClaims(loop)
       if (runs.size > 0) yield* Effect.logInfo(`Stops: tasks that get ${Duration.format(drain)} to end: ${runs.size}`)
       // All permits back: neither does anything run, nor is a claim under way.
       const idle = permits.withPermits(limit)(Effect.void)
@@ -233,9 +245,13 @@ export const make = Effect.fnUntraced(function* (
   yield* Effect.forkScoped(Fibers.named("worker: renews claims")(everyBeat(renew)))
   yield* Effect.forkScoped(Fibers.named("worker: brings back")(everyBeat(bringBack)))
   // Begun last, so ended first: claims are renewed, and cancelled tasks end, until nothing runs.
-  yield* Effect.acquireRelease(Effect.forkDetach(Fibers.named("worker: claims")(Effect.forever(claiming))), stop)
+  const claims = Fibers.named("worker: claims")(Effect.forever(claiming))
+  const loop = yield* Effect.acquireRelease(Effect.forkDetach(claims), stop)
 
-  return Worker.of({ status: Effect.sync(() => ({ running: runs.size, permits: limit, draining })) })
+  return Worker.of({
+    status: Effect.sync(() => ({ running: runs.size, permits: limit, draining })),
+    endClaims: endClaims(loop)
+  })
 })
 
 const tell: Readonly<Record<End, Effect.Effect<void>>> = {

@@ -25,6 +25,32 @@ describe("Worker's shutdown", () => {
     })
   )
 
+  it.effect("told to claim no more, it lets what runs go on, and its end needs no more than that", () =>
+    Effect.gen(function* () {
+      const { create, jobs, state, stop, worker } = yield* open({ permits: 1, drain: "10 seconds" })
+      const [first, second] = yield* create(2)
+      yield* worker.endClaims
+      yield* jobs[0]!.succeed()
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual((yield* state(first!))._tag, "Completed")
+      assert.strictEqual((yield* state(second!))._tag, "Waiting")
+      assert.deepStrictEqual(yield* worker.status, { running: 0, permits: 1, draining: true })
+      assert.isDefined((yield* stop).pollUnsafe())
+    })
+  )
+
+  it.effect("a claim under way when it is told so is handed back, not begun", () =>
+    Effect.gen(function* () {
+      const { create, jobs, stop, storage, store, worker } = yield* open({ permits: 1, drain: "10 seconds" })
+      storage.after = (operation) => (operation === "claim" ? worker.endClaims : Effect.void)
+      yield* create(1)
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(jobs.length, 0)
+      assert.isDefined((yield* stop).pollUnsafe())
+      assert.deepStrictEqual(yield* store.counts, { waiting: 1, running: 0 })
+    })
+  )
+
   it.effect("without work it ends at once", () =>
     Effect.gen(function* () {
       const { stop } = yield* open({ drain: "10 seconds" })
