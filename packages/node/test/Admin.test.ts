@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Handler } from "@millrace/core"
-import { Effect, Metric } from "effect"
+import { Effect, Fiber, Metric, Stream } from "effect"
 import * as Admin from "../src/Admin.ts"
+import * as CpuProfile from "../src/Admin/CpuProfile.ts"
 import * as Fibers from "../src/Admin/Fibers.ts"
+import * as HeapSnapshot from "../src/Admin/HeapSnapshot.ts"
 import { serving } from "./fixtures/listener.ts"
 import { connect } from "./fixtures/rawClient.ts"
 
@@ -76,7 +78,7 @@ describe("Admin", () => {
     })
   )
 
-  it.live("the time of a profile is bounded, and there is one at a time", () =>
+  it.live("the time of a profile is bounded, and there is one profile and one snapshot at a time", () =>
     Effect.gen(function* () {
       const ask = yield* admin()
       for (const seconds of ["0", "-1", "61", "many"]) {
@@ -84,18 +86,14 @@ describe("Admin", () => {
         assert.strictEqual(status, 400)
         assert.include(text, "at most 60")
       }
-      const both = yield* Effect.all(
-        [ask("POST", "/debug/profile?seconds=0.2"), ask("POST", "/debug/profile?seconds=0.2")],
-        { concurrency: 2 }
-      )
-      assert.deepStrictEqual(
-        both.map(({ status }) => status).toSorted((a, b) => a - b),
-        [200, 409]
-      )
-      const heaps = yield* Effect.all([ask("POST", "/debug/heap"), ask("POST", "/debug/heap")], { concurrency: 2 })
-      assert.include(
-        heaps.map(({ status }) => status),
-        200
+      const taking = yield* Effect.forkChild(CpuProfile.record("1 hour"), { startImmediately: true })
+      assert.strictEqual((yield* ask("POST", "/debug/profile?seconds=0.01")).status, 409)
+      yield* Fiber.interrupt(taking)
+      assert.strictEqual((yield* ask("POST", "/debug/profile?seconds=0.01")).status, 200)
+      const second = Effect.map(ask("POST", "/debug/heap"), ({ status }) => assert.strictEqual(status, 409))
+      yield* HeapSnapshot.stream.pipe(
+        Stream.take(1),
+        Stream.runForEach(() => second)
       )
     })
   )

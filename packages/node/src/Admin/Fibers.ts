@@ -190,7 +190,7 @@ export const format = (fibers: ReadonlyArray<LiveFiber>): string => {
   }
   const lines = [`${fibers.length} fibers`]
   for (const group of [...groups.values()].sort((a, b) => b.length - a.length)) {
-    const oldest = Math.max(...group.map(({ age }) => age))
+    const oldest = group.reduce((most, { age }) => Math.max(most, age), 0)
     lines.push("", `${group.length} × oldest ${oldest.toFixed(1)} s, ids ${ids(group)}`)
     const { frames } = group[0]!
     for (const frame of frames.length === 0 ? ["(no name)"] : frames) lines.push(`    ${frame}`)

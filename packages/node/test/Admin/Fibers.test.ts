@@ -73,6 +73,11 @@ describe("Fibers", () => {
     Effect.map(Fibers.Fibers, (fibers) => assert.isUndefined(fibers))
   )
 
+  it("more fibers than a function takes arguments are a text, too", () => {
+    const many = Array.from({ length: 200_000 }, (_, id) => ({ id, age: id, frames: ["leaks"], annotations: {} }))
+    assert.include(Fibers.format(many), "200000 × oldest 199999.0 s")
+  })
+
   it("the text has those at one place together, the most first", () => {
     const at = (id: number, age: number, frames: ReadonlyArray<string>, annotations = {}) => ({
       id,
