@@ -72,7 +72,8 @@ const Server = group(
 )
 
 const Admin = group({
-  bind: setting(Kinds.bind, "127.0.0.1:6060")
+  bind: setting(Kinds.bind, "127.0.0.1:6060"),
+  hosts: setting(Kinds.hosts, [])
 })
 
 const Logger = group({

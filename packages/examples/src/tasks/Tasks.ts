@@ -153,7 +153,7 @@ const serving = ({ admin, server }: Settings) =>
       })
       const storage = Effect.match(store.ping, { onSuccess: () => true, onFailure: () => false })
       yield* pool.setHandler(
-        yield* Handler.fromRouter(Admin.routes({ ready: { servers: pool.ready, storage } })),
+        yield* Handler.fromRouter(Admin.routes({ ready: { servers: pool.ready, storage }, hosts: admin.hosts })),
         "admin"
       )
       yield* ServerMetrics.register(pool)

@@ -322,7 +322,7 @@ Postgres.describeDatabase("the tasks service on PostgreSQL", () => {
   )
 
   it.live(
-    "a worker that slept through its lease: its late result is refused",
+    "a worker that slept through its lease: its late result does not count",
     () =>
       Effect.gen(function* () {
         const { settings, work } = yield* onDatabase({ TASKS_APP_LEASE: "3s" })

@@ -198,6 +198,10 @@ work: { http: { url: "https://me:hush-3@host", token: { t: hush-4 }, headers: { 
       })
       assert.notInclude(JSON.stringify(settings), "hush")
       assert.strictEqual(Redacted.value(settings.work.http.headers["x-key"] ?? Redacted.make("")), "hush")
+      const hosts = (given: string) =>
+        Effect.map(Settings.read({ environment: { TASKS_ADMIN_HOSTS: given } }), ({ admin }) => admin.hosts)
+      assert.deepStrictEqual(yield* hosts('["a.internal", "b"]'), ["a.internal", "b"])
+      assert.include((yield* Effect.flip(hosts('["a:6060"]'))).message, "names of hosts, without ports")
     })
   )
 

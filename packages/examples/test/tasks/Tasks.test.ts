@@ -6,6 +6,7 @@ import * as NodeListener from "@millrace/node/NodeListener"
 import { Effect, Layer } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import * as Http from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { selfSigned } from "../../src/gateway/Certificate.ts"
@@ -30,15 +31,31 @@ const ask = (url: URL, init: RequestInit = {}) =>
     return { status: response.status, body }
   })
 
+/** `fetch` lets nobody choose the `Host`. */
+const statusAs = (host: string, url: URL) =>
+  Effect.callback<number | undefined>((resume) => {
+    const request = Http.get(url, { agent: false, headers: { host } }, (response) => {
+      response.resume()
+      resume(Effect.succeed(response.statusCode))
+    })
+    return Effect.sync(() => request.destroy())
+  })
+
 describe("Tasks", () => {
   it.live("serves the API and the routes of operators, and stops with its scope", () =>
     Effect.gen(function* () {
       const [api = "", admin = ""] = yield* Effect.scoped(
         Effect.gen(function* () {
-          const [api = "", admin = ""] = yield* addresses({ TASKS_APP_DRAIN_TIMEOUT: "0s" })
+          const [api = "", admin = ""] = yield* addresses({
+            TASKS_APP_DRAIN_TIMEOUT: "0s",
+            TASKS_ADMIN_HOSTS: '["tasks.internal"]'
+          })
           assert.strictEqual((yield* ask(new URL("/task", api), { method: "POST" })).status, 202)
           const ready = yield* ask(new URL("/health/ready", admin))
           assert.deepStrictEqual(ready.body, { ready: true, checks: { servers: true, storage: true } })
+          const metrics = new URL("/metrics", admin)
+          assert.strictEqual(yield* statusAs("tasks.internal", metrics), 200)
+          assert.strictEqual(yield* statusAs("evil.example", metrics), 403)
           return [api, admin]
         })
       )

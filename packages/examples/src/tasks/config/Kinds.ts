@@ -228,3 +228,14 @@ export const headers = kind(Schema.Record(Schema.String, Schema.Redacted(Schema.
     return Option.map(Option.all(fields.map(Option.fromUndefinedOr)), Object.fromEntries)
   }
 })
+
+/** Names of hosts, without ports; in an environment variable as JSON. */
+export const hosts = kind(Schema.Array(Schema.String), {
+  allowed: "names of hosts, without ports",
+  read: (raw) => {
+    const given = raw === null ? [] : fromJson(raw)
+    if (!Array.isArray(given)) return Option.none()
+    const names = given.map((name: unknown) => (isText(name) && /^[\w.-]+$/.test(name) ? name : undefined))
+    return Option.all(names.map(Option.fromUndefinedOr))
+  }
+})

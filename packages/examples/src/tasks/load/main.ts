@@ -31,6 +31,10 @@ const { values } = parseArgs({
   }
 })
 const count = Number(values.tasks)
+if (!Number.isInteger(count) || count < 1 || count > 1_000_000) {
+  process.stderr.write("--tasks must be a whole number from 1 to 1000000\n")
+  process.exit(2)
+}
 
 /** Milliseconds of each of so many, one after the other. */
 const timed = <E, R>(times: number, effect: Effect.Effect<unknown, E, R>) =>
