@@ -26,7 +26,7 @@ export class Announcer implements wakeups.Sleeper {
     // A connection of an evicted host may still be closing: nobody listens any more.
     if (this.ended) return
     this.ended = event._tag === "Closed"
-    if (this.pending.push(event) === 1) wakeups.add(this)
+    if (this.pending.push(event) === 1) wakeups.soon(this)
   }
 
   wake(): void {

@@ -148,7 +148,7 @@ export class Body implements wakeups.Sleeper {
   private stir(): void {
     if (this.waiting !== undefined && !this.awakened) {
       this.awakened = true
-      wakeups.add(this)
+      wakeups.soon(this)
     }
   }
 

@@ -15,7 +15,7 @@
  * - `done`: the body is complete, or the exchange failed, or nobody wants it any more.
  *
  * Promises: the slot is given back in one place (`finish`), once, whatever happens. The fiber that waits is woken once,
- * in a microtask, never inside a callback of the connection. After `done` every callback is ignored.
+ * at the end of the turn, never inside a callback of the connection. After `done` every callback is ignored.
  */
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -31,7 +31,7 @@ import { mayReplay, type Progress, toPoolError } from "./failures.ts"
 import type { Line, Member } from "../../model/internal/line.ts"
 import { isDelimited, isEventStream, lengthOf } from "./rawHeaders.ts"
 import { type Answer, Response } from "./response.ts"
-import * as wakeups from "./wakeups.ts"
+import type { Sleeper } from "./wakeups.ts"
 
 export type Kind = "acquire" | "headers" | "bodyIdle" | "attempt" | "request"
 
@@ -59,6 +59,8 @@ export interface Owner {
   readonly decompress: (codings: ReadonlyArray<string>) => ReturnType<Decompress>
   /** It leaves the line that it waits in, if it does. */
   readonly leave: (exchange: Exchange) => void
+  /** Wakes it when it may be handed to its caller. */
+  readonly wake: (exchange: Exchange) => void
   readonly ended: () => void
   readonly abandoned: (slot: number) => void
   /** Its time was up while it waited for a slot. */
@@ -94,9 +96,7 @@ export type Resume = (exit: Exit.Exit<HttpClientResponse, PoolError.PoolError>) 
 const cancelled = new Error("cancelled before it was sent")
 const aborted = new Error("aborted")
 
-export class Exchange
-  implements WireExchange, Answer, Progress, Expiring<Kind>, BodySource, wakeups.Sleeper, Member<Exchange>
-{
+export class Exchange implements WireExchange, Answer, Progress, Expiring<Kind>, BodySource, Sleeper, Member<Exchange> {
   previous: Exchange | undefined = undefined
   next: Exchange | undefined = undefined
   /** The line it waits in. */
@@ -298,7 +298,7 @@ export class Exchange
     this.lane?.answered()
     // An answer that nobody asked to last is still under its limit.
     if ((this.streaming || isEventStream(headers)) && !this.refused) this.disarmRequest()
-    wakeups.add(this)
+    this.host.wake(this)
   }
 
   onResponseData(_control: Control, chunk: Uint8Array): void {
@@ -446,7 +446,7 @@ export class Exchange
     this.error = error
     // What never had a slot says nothing about the server.
     if (this.lane !== undefined) this.host.measure(this.method, error._tag, this.begunAt)
-    wakeups.add(this)
+    this.host.wake(this)
   }
 
   private attend(yes: boolean): void {

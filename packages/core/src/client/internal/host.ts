@@ -16,6 +16,7 @@ import type { Call } from "./call.ts"
 import type { Exchange, Limits, Owner } from "./exchange.ts"
 import type { HostPolicies } from "./hostPolicies.ts"
 import { latency, reuse, type Traffic } from "./traffic.ts"
+import * as wakeups from "./wakeups.ts"
 import { type ConnectFailure, Lane, type LaneOwner } from "./lane.ts"
 import { Line } from "../../model/internal/line.ts"
 
@@ -53,6 +54,7 @@ export interface HostOwner {
   /** The free slot that is next; -1 for none. */
   readonly pick: (candidates: Candidates) => number
   readonly attend: (change: 1 | -1) => void
+  readonly wake: (sleeper: wakeups.Sleeper) => void
   /** A number that is higher each time. */
   readonly nextUse: () => number
   readonly emit: (event: PoolEvent) => void
@@ -250,6 +252,12 @@ export class Host implements Candidates, Owner, LaneOwner {
 
   private observed(): Traffic {
     return (this.traffic ??= this.pool.trafficOf(this))
+  }
+
+  /** With others and after them, or at once when it is the only one: nothing is gained by letting a turn pass then. */
+  wake(exchange: Exchange): void {
+    if (this.active > 1 || wakeups.someAfterTurn()) this.pool.wake(exchange)
+    else wakeups.soon(exchange)
   }
 
   /** An exchange is over. */

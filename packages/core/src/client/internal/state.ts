@@ -28,6 +28,7 @@ import { Exchange, type Kind, type Limits, type Resume } from "./exchange.ts"
 import { type Counters, Host, type HostOwner, noCounts } from "./host.ts"
 import type { HostWatcher } from "./metricsSource.ts"
 import { latency, maxObserved, reuse, Traffic } from "./traffic.ts"
+import * as wakeups from "./wakeups.ts"
 import * as MakeTimers from "../../model/internal/timers.ts"
 
 /** How often a saturated pool says so. */
@@ -51,6 +52,8 @@ export class PoolState implements HostOwner, CallOwner {
   /** Settings given by name, before or after the host was first used. */
   readonly hostConfigs: Map<string, ResolvedHost>
   private readonly announcer: Announcer
+  /** Together with all others of this turn; but a test that moves its clock does not let turns pass in between. */
+  readonly wake: (sleeper: wakeups.Sleeper) => void
   closing = false
   /** Who shows what hosts do, if anybody. */
   onHost: HostWatcher | undefined = undefined
@@ -90,6 +93,7 @@ export class PoolState implements HostOwner, CallOwner {
     this.services = inSpan ? Context.omit(Tracer.ParentSpan)(services) : services
     this.announcer = announcer
     this.timers = MakeTimers.make(services)
+    this.wake = MakeTimers.areReal(this.timers) ? wakeups.afterTurn : wakeups.soon
     this.deadlines = new Deadlines(this.timers)
     this.hedges = new Deadlines(this.timers)
     const random = Context.get(services, Random.Random)
@@ -106,7 +110,7 @@ export class PoolState implements HostOwner, CallOwner {
   // ------------------------------------------------------------------ the way of a request
 
   /**
-   * Starts a request. `resume` is called in a later microtask, unless what comes back is an error: then never.
+   * Starts a request. `resume` is called later in the turn, unless what comes back is an error: then never.
    */
   begin(
     request: HttpClientRequest,
@@ -406,11 +410,13 @@ export class PoolState implements HostOwner, CallOwner {
       resume(Effect.void)
     }
     const cancel = this.timers.after(this.config.drainTimeout, done)
-    // In a microtask, as it may be called from inside a connection's callback, which must not close that connection, and
-    // before the caller of a body that fills its buffer at once has been woken: then it is wanted after all.
+    // At the end of the turn, as it may be called from inside a connection's callback, which must not close that connection,
+    // and after the caller of a body that fills its buffer at once has been woken: then it is wanted after all.
     this.onDrained = () =>
-      queueMicrotask(() => {
-        if (this.attended === 0 && this.onDrained !== undefined) done()
+      this.wake({
+        wake: () => {
+          if (this.attended === 0 && this.onDrained !== undefined) done()
+        }
       })
   })
 

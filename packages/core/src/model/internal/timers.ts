@@ -43,6 +43,9 @@ const fromClock = (clock: Clock.Clock, services: Context.Context<never>): Timers
   return { now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6, after, wait: after }
 }
 
+/** Whether time passes by itself, and not as a test says. */
+export const areReal = (timers: Timers): boolean => timers === real
+
 export const make = (services: Context.Context<never>): Timers => {
   const clock = Context.get(services, Clock.Clock)
   return clock === Context.get(Context.empty(), Clock.Clock) ? real : fromClock(clock, services)
