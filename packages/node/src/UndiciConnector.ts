@@ -278,7 +278,7 @@ class UndiciTransport implements Transport {
 
   #makeClient(): Client {
     const { options, origin } = this.#target
-    return new Client(origin, {
+    return new Client(settled(origin), {
       allowH2: false,
       pipelining: 1,
       headersTimeout: 0,
@@ -364,6 +364,15 @@ class Uploading implements Dispatcher.DispatchHandler {
     this.cancel()
     this.exchange.onResponseError(null, RequestBody.asError(error))
   }
+}
+
+/**
+ * undici asks the URL of its client for origin and protocol with every request, and Node makes new strings of them each
+ * time, which undici then compares by their letters: about 2 % of a request. This one has them ready.
+ */
+const settled = (origin: string): URL => {
+  const url = new URL(origin)
+  return Object.defineProperties(url, { origin: { value: url.origin }, protocol: { value: url.protocol } })
 }
 
 const closedByOwner = (): Error => new Error("the connection was closed by its owner")
