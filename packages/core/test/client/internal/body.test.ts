@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { afterEach, assert, describe, it, vi } from "@effect/vitest"
 import { Arbitrary, Schema } from "effect"
 import { Body, type BodySource } from "../../../src/client/internal/body.ts"
 import * as PoolError from "../../../src/model/PoolError.ts"
@@ -26,6 +26,11 @@ const microtask = (): Promise<void> => Promise.resolve()
 const boom = new PoolError.PoolClosed({ request: { method: "GET", url: "http://h/" }, attempts: 1 })
 
 describe("body", () => {
+  afterEach(() => {
+    vi.unstubAllGlobals()
+    vi.resetModules()
+  })
+
   describe("that nobody has asked for", () => {
     it("is kept, and complete at its end", () => {
       const { body, source } = make()
@@ -47,6 +52,17 @@ describe("body", () => {
       assert.deepStrictEqual(source.log, ["pause"])
       assert.isTrue(body.isPaused)
     })
+  })
+
+  it("is whole where there is no Buffer", async () => {
+    vi.stubGlobal("Buffer", undefined)
+    vi.resetModules()
+    const browser = await import("../../../src/client/internal/body.ts")
+    const body = new browser.Body(new Source(), 4)
+    body.push(bytes(1, 2))
+    body.push(bytes(3))
+    body.end()
+    assert.deepStrictEqual(body.bytes(), bytes(1, 2, 3))
   })
 
   it("may be empty", () => {
