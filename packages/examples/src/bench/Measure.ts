@@ -6,7 +6,8 @@
  * counts: a noisy neighbour, a warm processor or a busy minute falls on both sides. Before the first round every contender
  * is warmed up alone; before each turn a short lead-in, which is not counted, brings connections and caches back.
  *
- * Where servers are measured each is a process of its own, and the client is always the same.
+ * The server stays awake while clients are measured (server.ts says why). Where servers are measured each is a process of
+ * its own, and the client is always the same.
  */
 import * as Effect from "effect/Effect"
 import * as Os from "node:os"
@@ -18,7 +19,7 @@ import type { MemoryArguments, MemoryResult } from "./memory.ts"
 import type { PolicyArguments, PolicyResult } from "./policies.ts"
 import type { MemoryRow, PolicyRow, Scenario } from "./Scenario.ts"
 import { direct } from "./servers/index.ts"
-import { type Server, startSubject } from "./Serving.ts"
+import { type Server, startSubject, type Upstream } from "./Serving.ts"
 import { differences, median, ratios, summary, type Summary } from "./Statistics.ts"
 
 /** How long and how often. Seconds. */
@@ -153,11 +154,12 @@ const row = (contender: string, turns: ReadonlyArray<Turn>, all: ReadonlyArray<T
 
 export const measureScenario = (
   scenario: Scenario,
-  upstream: Server,
+  upstream: Upstream,
   plan: Plan,
   progress: Progress
 ): Effect.Effect<Measured, Child.ChildError> =>
   Effect.gen(function* () {
+    if (scenario.measures !== "servers") yield* upstream.awake
     const { found, missing } = yield* pairs(scenario, upstream)
     const running = yield* startLoad(scenario, found, plan.isolated)
     for (const { contender, load } of running) {
@@ -176,7 +178,7 @@ export const measureScenario = (
         const all = (worked() - before.worked) / (performance.now() - before.at)
         const used = yield* server.figures
         const behind = server === upstream ? 0 : (yield* upstream.figures).busy
-        const own = (result.cpuMicros * result.perSecond) / 1_000_000 + used.busy + behind
+        const own = (result.cpuMicros * result.perSecond) / 1_000_000 + used.busy + used.waiting + behind
         const measured =
           scenario.measures === "servers" ? { gc: used.gc, cpuMicros: (used.busy / result.perSecond) * 1_000_000 } : {}
         turns.push({ ...result, ...measured, round, serverBusy: used.busy, disturbance: Math.max(0, all - own) })

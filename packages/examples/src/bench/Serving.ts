@@ -14,15 +14,34 @@ export interface Subject extends Server {
   readonly memory: Effect.Effect<Memory, Child.ChildError>
 }
 
+export type UpstreamQuestion =
+  | Extract<Question, { readonly _tag: "Figures" }>
+  /** Whether to look for the next request instead of sleeping until it comes. */
+  | { readonly _tag: "Stay"; readonly awake: boolean }
+
+/** The server that clients are measured with. */
+export interface Upstream extends Server {
+  /** Keeps it awake until the scope ends. */
+  readonly awake: Effect.Effect<void, Child.ChildError, Scope.Scope>
+}
+
 const figures: Question = { _tag: "Figures" }
 const memory: Question = { _tag: "Memory" }
 
 const originOf = (port: number): string => `http://127.0.0.1:${port}`
 
-export const startServer: Effect.Effect<Server, Child.ChildError, Scope.Scope> = Effect.gen(function* () {
+export const startServer: Effect.Effect<Upstream, Child.ChildError, Scope.Scope> = Effect.gen(function* () {
   const child = yield* Child.start("the server", new URL("./server.ts", import.meta.url))
   const { port } = yield* child.next<{ readonly port: number }>()
-  return { origin: originOf(port), figures: child.ask<Figures>(figures) }
+  const stay = (awake: boolean) => {
+    const question: UpstreamQuestion = { _tag: "Stay", awake }
+    return child.ask<Figures>(question)
+  }
+  return {
+    origin: originOf(port),
+    figures: child.ask<Figures>(figures),
+    awake: Effect.asVoid(Effect.acquireRelease(stay(true), () => Effect.ignore(stay(false))))
+  }
 })
 
 /** Nothing where the program is not installed. */

@@ -20,6 +20,8 @@ export type Began =
 export interface Figures {
   /** Share of a core. */
   readonly busy: number
+  /** Share of a core that went into staying awake. */
+  readonly waiting: number
   /** Share of time in garbage collection. */
   readonly gc: number
 }
@@ -61,7 +63,7 @@ const watchWork = (cpu: () => number): (() => Figures) => {
   return () => {
     const now = { at: performance.now(), cpu: cpu() }
     const elapsed = now.at - since.at
-    const figures = { busy: (now.cpu - since.cpu) / 1000 / elapsed, gc: collecting / elapsed }
+    const figures = { busy: (now.cpu - since.cpu) / 1000 / elapsed, waiting: 0, gc: collecting / elapsed }
     since = now
     collecting = 0
     return figures
