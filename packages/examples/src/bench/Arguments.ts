@@ -9,6 +9,8 @@ export type Command =
       readonly _tag: "Bench"
       readonly json: boolean
       readonly only: RegExp
+      /** The page that keeps what is printed. */
+      readonly save: string | undefined
       /** A quick run shows that everything works; its figures are too rough to judge. */
       readonly judged: boolean
       readonly plan: Plan
@@ -49,6 +51,7 @@ others, of which nginx and HAProxy take part where they are installed.
   --isolated        each contender in a process of its own, not all in one
   --quick           one short round, not judged
   --json            print the result as one JSON object
+  --save FILE       keep the tables in a page of Markdown
   --help            print this
 
 Exit status: 0 all floors are met, 1 one is not, 2 wrong arguments.
@@ -66,6 +69,7 @@ export const parse = (args: ReadonlyArray<string>): Command => {
         help: { type: "boolean", short: "h", default: false },
         rounds: { type: "string" },
         seconds: { type: "string" },
+        save: { type: "string" },
         only: { type: "string", default: "" }
       }
     }).values
@@ -86,8 +90,9 @@ export const parse = (args: ReadonlyArray<string>): Command => {
   } catch (error) {
     problems.push(`--only: ${(error as Error).message}`)
   }
+  if (values.save === "") problems.push("--save must name a file")
   if (problems.length > 0) return { _tag: "Wrong", problems }
-  const { isolated } = values
+  const { isolated, save } = values
   const plan = values.quick ? { ...quick, isolated } : { ...standard, rounds, seconds, isolated }
-  return { _tag: "Bench", json: values.json, only, judged: !values.quick, plan }
+  return { _tag: "Bench", json: values.json, only, save, judged: !values.quick, plan }
 }

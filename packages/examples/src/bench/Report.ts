@@ -126,3 +126,14 @@ export const missed = (checks: ReadonlyArray<Check>): string => {
   const below = checks.filter(({ ok }) => !ok).map(({ id }) => id)
   return below.length === 0 ? "All floors are met." : `Missed: ${below.join(", ")}.`
 }
+
+/** The tables as a page that can be kept. */
+export const page = (lines: ReadonlyArray<string>): string => `# The benchmark
+
+What \`npm run bench\` has printed; \`npm run bench -- --save docs/benchmark.md\` writes this page anew. Figures of one machine
+mean little for another: look at the ratios, and run it on yours.
+
+\`\`\`text
+${lines.join("\n").trimEnd()}
+\`\`\`
+`

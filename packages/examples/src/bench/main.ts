@@ -3,6 +3,7 @@
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
+import { writeFileSync } from "node:fs"
 import { type Command, parse, usage } from "./Arguments.ts"
 import { machine } from "./Machine.ts"
 import { type Measured, measureMemory, measurePolicy, measureScenario, type Progress } from "./Measure.ts"
@@ -26,9 +27,14 @@ const progress: Progress = (text) =>
 
 const clear = progress("")
 
-const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "Bench" }>) =>
+const bench = ({ json, judged, only, plan, save }: Extract<Command, { readonly _tag: "Bench" }>) =>
   Effect.gen(function* () {
     const on = machine()
+    const page: Array<string> = []
+    const show = (lines: ReadonlyArray<string>): Effect.Effect<void> => {
+      page.push(...lines, "")
+      return json ? Effect.void : print(lines)
+    }
     const chosen = scenarios.filter(({ id }) => only.test(id))
     const rows = memoryRows.filter(({ id }) => only.test(id))
     const policies = policyRows.filter(({ id }) => only.test(id))
@@ -41,7 +47,7 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
     const how = judged
       ? `Medians of ${plan.rounds} rounds of ${plan.seconds} s, contenders in turn${plan.isolated ? ", each in its own process" : ""}.`
       : "A quick run: one short round; the figures are rough and not judged."
-    if (!json) yield* print(Report.head(on, how))
+    yield* show(Report.head(on, how))
 
     const server = yield* startServer
     const measured: Array<Measured> = []
@@ -51,7 +57,7 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
       measured.push(result)
       checks.push(...judge(result))
       yield* clear
-      if (!json) yield* print(Report.scenario(result))
+      yield* show(Report.scenario(result))
     }
     const streamed: Array<Streamed> = []
     for (const scenario of streams) {
@@ -60,7 +66,7 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
       streamed.push(result)
       checks.push(judgeStreams(result))
       yield* clear
-      if (!json) yield* print(Report.streams(result))
+      yield* show(Report.streams(result))
     }
     for (const row of policies) {
       yield* progress(row.title)
@@ -74,6 +80,8 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
     }
 
     const ok = checks.every((check) => check.ok)
+    yield* show([...Report.floors(checks), judged ? Report.missed(checks) : "Not judged: a quick run."])
+    if (save !== undefined) yield* Effect.sync(() => writeFileSync(save, Report.page(page)))
     if (json) {
       const scenarioRows = measured.map(({ scenario: { id, title, callers }, rows, missing, disturbance }) => {
         return { id, title, callers, disturbance, rows, missing }
@@ -81,8 +89,6 @@ const bench = ({ json, judged, only, plan }: Extract<Command, { readonly _tag: "
       const streamRows = streamed.map(({ bytes, rows, scenario: { id } }) => ({ id, bytes, rows }))
       const report = { machine: on, plan, judged, ok, checks, scenarios: scenarioRows, streams: streamRows }
       process.stdout.write(`${JSON.stringify(report, null, 2)}\n`)
-    } else {
-      yield* print([...Report.floors(checks), judged ? Report.missed(checks) : "Not judged: a quick run."])
     }
     return ok || !judged ? 0 : 1
   }).pipe(

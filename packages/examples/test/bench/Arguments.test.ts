@@ -18,9 +18,14 @@ describe("the benchmark's command line", () => {
     expect(Bench.parse(["--quick"])).toMatchObject({ _tag: "Bench", judged: false })
   })
 
+  it("keeps the tables in a file where it is told one", () => {
+    expect(Bench.parse(["--save", "page.md"])).toMatchObject({ _tag: "Bench", save: "page.md" })
+    expect(Bench.parse([])).toMatchObject({ _tag: "Bench", save: undefined })
+  })
+
   it("says everything that is wrong", () => {
-    const command = Bench.parse(["--rounds", "2", "--seconds", "x", "--only", "("])
-    expect(command._tag === "Wrong" && command.problems).toHaveLength(3)
+    const command = Bench.parse(["--rounds", "2", "--seconds", "x", "--only", "(", "--save", ""])
+    expect(command._tag === "Wrong" && command.problems).toHaveLength(4)
     expect(Bench.parse(["--fast"])._tag).toBe("Wrong")
   })
 })

@@ -1,6 +1,9 @@
 /** The benchmark and the soak as a user starts them, shortened. */
 import { describe, expect, it } from "@effect/vitest"
 import { execFile } from "node:child_process"
+import { mkdtemp, readFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 interface Ended {
@@ -18,24 +21,34 @@ const run = (file: string, ...args: ReadonlyArray<string>): Promise<Ended> =>
   })
 
 describe("npm run bench", () => {
-  it("--quick --only prints one scenario as JSON, and does not judge", { timeout: 60_000 }, async () => {
-    const { code, stdout, stderr } = await run("main.ts", "--quick", "--json", "--only", "^(post-64|memory-waiting)$")
-    expect(stderr).toBe("")
-    expect(code).toBe(0)
-    const report = JSON.parse(stdout)
-    expect(report).toMatchObject({
-      judged: false,
-      machine: { node: process.version },
-      scenarios: [{ id: "post-64", callers: 64 }]
-    })
-    for (const row of report.scenarios[0].rows) {
-      expect(row.perSecond.median, row.contender).toBeGreaterThan(100)
-      expect(row.ratio.median, row.contender).toBeGreaterThan(0)
-      expect(row.p99).toBeNull()
+  it(
+    "--quick --only prints one scenario as JSON, keeps its tables, and does not judge",
+    { timeout: 60_000 },
+    async () => {
+      const page = join(await mkdtemp(join(tmpdir(), "millrace-bench-")), "page.md")
+      const only = ["--only", "^(post-64|memory-waiting)$"]
+      const { code, stdout, stderr } = await run("main.ts", "--quick", "--json", ...only, "--save", page)
+      expect(stderr).toBe("")
+      expect(code).toBe(0)
+      const kept = await readFile(page, "utf8")
+      expect(kept).toMatch(/^# The benchmark\n/)
+      expect(kept).toContain("POST 1 KiB, 64 callers")
+      expect(kept).toMatch(/Not judged: a quick run.\n```\n$/)
+      const report = JSON.parse(stdout)
+      expect(report).toMatchObject({
+        judged: false,
+        machine: { node: process.version },
+        scenarios: [{ id: "post-64", callers: 64 }]
+      })
+      for (const row of report.scenarios[0].rows) {
+        expect(row.perSecond.median, row.contender).toBeGreaterThan(100)
+        expect(row.ratio.median, row.contender).toBeGreaterThan(0)
+        expect(row.p99).toBeNull()
+      }
+      expect(report.checks.map(({ id }: { readonly id: string }) => id)).toEqual(["post-64", "memory-waiting"])
+      expect(report.checks[1].value).toBeGreaterThan(100)
     }
-    expect(report.checks.map(({ id }: { readonly id: string }) => id)).toEqual(["post-64", "memory-waiting"])
-    expect(report.checks[1].value).toBeGreaterThan(100)
-  })
+  )
 
   it("measures servers, proxies and streams too", { timeout: 120_000 }, async () => {
     const only = "^(server|proxy-latency|proxy-stream up|memory-server)$"
