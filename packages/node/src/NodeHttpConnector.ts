@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import type { Socket } from "node:net"
 import { decompress } from "./internal/decompress.ts"
 import { dial, DialError } from "./internal/dial.ts"
+import { afterTurn } from "./internal/afterTurn.ts"
 import { classify, Running, SocketAgent } from "./internal/nodeHttp.ts"
 import { proxyFor } from "./internal/proxy.ts"
 import { upgrade } from "./internal/upgrade.ts"
@@ -25,7 +26,8 @@ import { upgrade } from "./internal/upgrade.ts"
 export const layer: Layer.Layer<Connector> = Layer.sync(Connector, () => ({
   open: (target) => new NodeHttpTransport(target),
   decompress,
-  upgrade
+  upgrade,
+  afterTurn
 }))
 
 /** How long before the end that a server announces (`Keep-Alive: timeout`) a connection is given up. */

@@ -29,6 +29,7 @@ import type { Socket } from "node:net"
 import { Readable } from "node:stream"
 import { type buildConnector, Client, type Dispatcher } from "undici"
 import * as RequestBody from "./internal/body.ts"
+import { afterTurn } from "./internal/afterTurn.ts"
 import { decompress } from "./internal/decompress.ts"
 import { dial, type Dialed, DialError } from "./internal/dial.ts"
 import { withoutBytes } from "./internal/parserError.ts"
@@ -52,7 +53,8 @@ import { upgrade } from "./internal/upgrade.ts"
 export const layer: Layer.Layer<Connector> = Layer.sync(Connector, () => ({
   open: (target) => new UndiciTransport(target),
   decompress,
-  upgrade
+  upgrade,
+  afterTurn
 }))
 
 /** How long before the end that a server announces (`Keep-Alive: timeout`) a connection is given up. */

@@ -44,6 +44,11 @@ export interface Connector {
   readonly decompress?: Decompress | undefined
   /** Asks for another protocol; absent where the platform cannot hand over a connection. */
   readonly upgrade?: Upgrade | undefined
+  /**
+   * Calls `f` when everything that has come in this turn of the event loop has been handed over, and before any timer: a
+   * busy pool wakes all its callers then, together. Absent where nothing tells; they are woken in a microtask then.
+   */
+  readonly afterTurn?: ((f: () => void) => void) | undefined
 }
 
 /**

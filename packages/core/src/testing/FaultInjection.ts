@@ -128,7 +128,8 @@ export const make = Effect.fnUntraced(function* (
     connector: {
       open: (target) => new FaultyTransport(inner.open(target), target, running),
       decompress: inner.decompress,
-      upgrade: inner.upgrade
+      upgrade: inner.upgrade,
+      afterTurn: inner.afterTurn
     },
     injected: Effect.sync(() => ({ ...counts })),
     configure: (changed) =>

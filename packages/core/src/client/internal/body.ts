@@ -95,7 +95,7 @@ export class Body implements wakeups.Sleeper {
   /** The same in memory of its own, for a caller that may do with it what it likes. */
   copy(): Uint8Array<ArrayBuffer> {
     this.mode = "collecting"
-    return concat(this.chunks, this.size)
+    return concat(this.chunks)
   }
 
   stream(): void {
@@ -171,8 +171,9 @@ const allocate = (size: number): Uint8Array<ArrayBuffer> => {
   return memory === undefined ? new Uint8Array(size) : new Uint8Array(memory)
 }
 
-const concat = (chunks: ReadonlyArray<Uint8Array>, size: number): Uint8Array<ArrayBuffer> => {
-  const whole = allocate(size)
+const concat = (chunks: ReadonlyArray<Uint8Array>): Uint8Array<ArrayBuffer> => {
+  // Not what has been counted as they came: a connector's chunk may be shorter by now.
+  const whole = allocate(chunks.reduce((sum, chunk) => sum + chunk.length, 0))
   let offset = 0
   for (const chunk of chunks) {
     whole.set(chunk, offset)

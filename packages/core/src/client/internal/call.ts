@@ -277,7 +277,8 @@ export class Call implements Expiring<Hedging>, Member<Call> {
   /** The first try takes long. One that waits for a gate or a slot is not the server's fault: a second would wait behind it. */
   expired(): void {
     this.hedgeDeadline = undefined
-    if (this.second !== undefined || this.first?.exchange?.hadSlot !== true) return
+    const exchange = this.first?.exchange
+    if (this.second !== undefined || exchange?.hadSlot !== true || exchange.settled) return
     if (this.policies.hedge?.fire() !== true) return
     this.host.counters.hedges++
     this.host.emit({ _tag: "Hedged", origin: this.host.origin, millis: this.owner.timers.now() - this.roundAt })

@@ -15,7 +15,7 @@
  * - `done`: the body is complete, or the exchange failed, or nobody wants it any more.
  *
  * Promises: the slot is given back in one place (`finish`), once, whatever happens. The fiber that waits is woken once,
- * at the end of the turn, never inside a callback of the connection. After `done` every callback is ignored.
+ * after the callback of the connection, with all others of its turn where the connector tells when that is over. After `done` every callback is ignored.
  */
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -397,6 +397,10 @@ export class Exchange implements WireExchange, Answer, Progress, Expiring<Kind>,
 
   get begun(): boolean {
     return this.control !== undefined
+  }
+  /** There is an answer or a failure, though its caller may not have been woken yet. */
+  get settled(): boolean {
+    return this.state === "body" || this.state === "done"
   }
   get running(): boolean {
     return this.state !== "done"

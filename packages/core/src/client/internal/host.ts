@@ -54,7 +54,8 @@ export interface HostOwner {
   /** The free slot that is next; -1 for none. */
   readonly pick: (candidates: Candidates) => number
   readonly attend: (change: 1 | -1) => void
-  readonly wake: (sleeper: wakeups.Sleeper) => void
+  /** Who will be woken when this turn of the event loop is over. */
+  readonly turn: wakeups.Wakeups
   /** A number that is higher each time. */
   readonly nextUse: () => number
   readonly emit: (event: PoolEvent) => void
@@ -256,7 +257,8 @@ export class Host implements Candidates, Owner, LaneOwner {
 
   /** With others and after them, or at once when it is the only one: nothing is gained by letting a turn pass then. */
   wake(exchange: Exchange): void {
-    if (this.active > 1 || wakeups.someAfterTurn()) this.pool.wake(exchange)
+    const { turn } = this.pool
+    if (this.active > 1 || turn.some) turn.add(exchange)
     else wakeups.soon(exchange)
   }
 

@@ -52,8 +52,7 @@ export class PoolState implements HostOwner, CallOwner {
   /** Settings given by name, before or after the host was first used. */
   readonly hostConfigs: Map<string, ResolvedHost>
   private readonly announcer: Announcer
-  /** Together with all others of this turn; but a test that moves its clock does not let turns pass in between. */
-  readonly wake: (sleeper: wakeups.Sleeper) => void
+  readonly turn: wakeups.Wakeups
   closing = false
   /** Who shows what hosts do, if anybody. */
   onHost: HostWatcher | undefined = undefined
@@ -93,7 +92,9 @@ export class PoolState implements HostOwner, CallOwner {
     this.services = inSpan ? Context.omit(Tracer.ParentSpan)(services) : services
     this.announcer = announcer
     this.timers = MakeTimers.make(services)
-    this.wake = MakeTimers.areReal(this.timers) ? wakeups.afterTurn : wakeups.soon
+    // A test that moves its clock does not let turns pass in between.
+    const afterTurn = MakeTimers.areReal(this.timers) ? connector.afterTurn : undefined
+    this.turn = new wakeups.Wakeups(afterTurn ?? wakeups.inMicrotask)
     this.deadlines = new Deadlines(this.timers)
     this.hedges = new Deadlines(this.timers)
     const random = Context.get(services, Random.Random)
@@ -110,7 +111,7 @@ export class PoolState implements HostOwner, CallOwner {
   // ------------------------------------------------------------------ the way of a request
 
   /**
-   * Starts a request. `resume` is called later in the turn, unless what comes back is an error: then never.
+   * Starts a request. `resume` is called later, unless what comes back is an error: then never.
    */
   begin(
     request: HttpClientRequest,
@@ -413,7 +414,7 @@ export class PoolState implements HostOwner, CallOwner {
     // At the end of the turn, as it may be called from inside a connection's callback, which must not close that connection,
     // and after the caller of a body that fills its buffer at once has been woken: then it is wanted after all.
     this.onDrained = () =>
-      this.wake({
+      this.turn.add({
         wake: () => {
           if (this.attended === 0 && this.onDrained !== undefined) done()
         }
@@ -428,12 +429,18 @@ export class PoolState implements HostOwner, CallOwner {
       exchange.fail(new PoolError.PoolClosed({ request: exchange.info, attempts: exchange.attempts }))
     }
     for (const call of calls) call.close()
+    this.turn.hurry()
     this.deadlines.stop()
     this.hedges.stop()
-    return Effect.forEach(this.hosts.values(), (host) => host.close(), {
+    const closed = Effect.forEach(this.hosts.values(), (host) => host.close(), {
       concurrency: "unbounded",
       discard: true
-    }).pipe(Effect.andThen(Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length + waiting }))))
+    })
+    // Callers hear of it before the pool is closed.
+    return Effect.yieldNow.pipe(
+      Effect.andThen(closed),
+      Effect.andThen(Effect.sync(() => this.emit({ _tag: "Closed", aborted: left.length + waiting })))
+    )
   }
 
   private exchanges(): ReadonlyArray<Exchange> {

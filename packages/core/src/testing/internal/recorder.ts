@@ -21,7 +21,12 @@ export class Recorder {
   }
 
   /** It does not decompress: so nothing compressed is asked for, and the file can be read. */
-  readonly connector: Connector = { open: (target) => new RecordingTransport(this.inner.open(target), target, this) }
+  get connector(): Connector {
+    return {
+      open: (target) => new RecordingTransport(this.inner.open(target), target, this),
+      afterTurn: this.inner.afterTurn
+    }
+  }
 
   /** In the order in which they were sent. */
   get exchanges(): ReadonlyArray<File.Recorded> {

@@ -1,4 +1,4 @@
-import { afterEach, assert, describe, it, vi } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import * as wakeups from "../../../src/client/internal/wakeups.ts"
 import { catchingDefects } from "../../fixtures/defects.ts"
@@ -8,10 +8,13 @@ import { Wire } from "../../fixtures/wire.ts"
 const microtask = (): Promise<void> => Promise.resolve()
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
+const afterTurn = (f: () => void): void => void setImmediate(f)
+const turns = new wakeups.Wakeups(afterTurn)
+
 describe.each([
   { name: "soon", add: wakeups.soon, later: microtask },
-  { name: "afterTurn", add: wakeups.afterTurn, later: turn }
-])("wakeups.$name", ({ add, later }) => {
+  { name: "after the turn", add: (sleeper: wakeups.Sleeper) => turns.add(sleeper), later: turn }
+])("wakeups $name", ({ add, later }) => {
   it("never wakes in the call, and in the order of the calls", async () => {
     const log: Array<number> = []
     for (let i = 0; i < 3; i++) add({ wake: () => log.push(i) })
@@ -70,35 +73,17 @@ describe.each([
 })
 
 describe("wakeups", () => {
-  it("wakes after the turn when the microtasks are done, of whatever has happened in it", async () => {
+  it("that can wait for the end of a turn can be hurried", async () => {
     const log: Array<string> = []
-    wakeups.afterTurn({ wake: () => log.push("after the turn") })
-    process.nextTick(() => {
-      log.push("tick")
-      wakeups.afterTurn({ wake: () => log.push("after the same turn") })
-    })
-    wakeups.soon({ wake: () => log.push("soon") })
-    await turn()
-    assert.deepStrictEqual(log.slice(-2), ["after the turn", "after the same turn"])
-    assert.strictEqual(log.length, 4)
-  })
-})
-
-describe("wakeups.afterTurn where there is no setImmediate", () => {
-  afterEach(() => {
-    vi.unstubAllGlobals()
-    vi.resetModules()
-  })
-
-  it("wakes in a microtask", async () => {
-    vi.stubGlobal("setImmediate", undefined)
-    vi.resetModules()
-    const inBrowser = await import("../../../src/client/internal/wakeups.ts")
-    const log: Array<string> = []
-    inBrowser.afterTurn({ wake: () => log.push("woken") })
+    turns.add({ wake: () => log.push("woken") })
+    assert.isTrue(turns.some)
+    turns.hurry()
     assert.deepStrictEqual(log, [])
     await microtask()
     assert.deepStrictEqual(log, ["woken"])
+    assert.isFalse(turns.some)
+    await turn()
+    assert.strictEqual(log.length, 1)
   })
 })
 
@@ -106,6 +91,7 @@ describe("wakeups.afterTurn where there is no setImmediate", () => {
 const wokenBy = (callers: number) =>
   Effect.gen(function* () {
     const wire = new Wire()
+    wire.afterTurn = afterTurn
     const pool = yield* onWire(wire, { size: callers })
     const woken: Array<string> = []
     const request = Effect.map(text(pool.client.get("/")), (body) => woken.push(body))
@@ -138,6 +124,50 @@ describe("a pool", () => {
   it.effect("lets none pass on a test clock, which would go on without them", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* wokenBy(2), { within: ["0", "1"], after: ["0", "1"] })
+    })
+  )
+
+  it.live("tells the callers whom it cuts before it is closed", () =>
+    Effect.gen(function* () {
+      const wire = new Wire()
+      wire.afterTurn = afterTurn
+      const log: Array<string> = []
+      const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const pool = yield* onWire(wire, { size: 3 })
+          const caller = Effect.matchEffect(pool.client.get("/"), {
+            onFailure: ({ _tag }) => Effect.sync(() => log.push(_tag)),
+            onSuccess: () => Effect.die("answered")
+          })
+          for (let i = 0; i < 3; i++) {
+            const fiber = yield* Effect.forkDetach(caller, { startImmediately: true })
+            fibers.push(fiber)
+          }
+        })
+      )
+      log.push("closed")
+      yield* Fiber.joinAll(fibers)
+      assert.deepStrictEqual(log, ["PoolClosed", "PoolClosed", "PoolClosed", "closed"])
+    })
+  )
+
+  it.live("sends no hedge for an answer that is here, though its caller has not been woken", () =>
+    Effect.gen(function* () {
+      const wire = new Wire()
+      const ends: Array<() => void> = []
+      wire.afterTurn = (f) => void ends.push(f)
+      const pool = yield* onWire(wire, { size: 4, hedge: { delay: "20 millis", maxRatio: 1 } })
+      const fibers = [yield* start(text(pool.client.get("/"))), yield* start(text(pool.client.get("/")))]
+      wire.at(0).answer("first")
+      wire.at(1).write().head()
+      // The hedge's time.
+      yield* Effect.sleep("50 millis")
+      assert.strictEqual(wire.sent.length, 2)
+      wire.at(1).data("second").end()
+      for (const end of ends) end()
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), ["first", "second"])
+      assert.strictEqual((yield* pool.stats).hedges, 0)
     })
   )
 })
