@@ -14,8 +14,9 @@
  * - `body`: the final status and headers are here.
  * - `done`: the body is complete, or the exchange failed, or nobody wants it any more.
  *
- * Promises: the slot is given back in one place (`finish`), once, whatever happens. The fiber that waits is woken once,
- * after the callback of the connection, with all others of its turn where the connector tells when that is over. After `done` every callback is ignored.
+ * Promises: the slot is given back in one place (`finish`), once, whatever happens. The fiber that waits is woken once, never
+ * inside a callback of the connection, and with all others of its turn where the connector tells when that is over. After
+ * `done` every callback is ignored.
  */
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
