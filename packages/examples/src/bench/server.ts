@@ -6,9 +6,9 @@
  * only what the scenarios ask, from buffers made once a second.
  *
  * While clients are measured it stays awake: between requests it looks for the next one instead of sleeping. Whoever writes
- * to a process that sleeps pays for waking a processor up, which in a virtual machine takes longer than all else that a
- * request costs, and differs from second to second: 5 and 23 µs for one write, here (2026-11-21, AMD EPYC). The usual
- * remedy, `idle=poll` at the machine's start, is not ours to set.
+ * to a process that sleeps pays for waking a processor up, which in a virtual machine can take longer than all else that a
+ * request costs, and changes: one write took 22 to 31 µs, and 7 to 11 to a process that was awake; ten minutes later 10 and
+ * 5 (2026-11-21, AMD EPYC). The usual remedy, `idle=poll` at the machine's start, is not ours to set.
  *
  * Every 200th request for `/tail` is answered after 100 ms. It is counted, not drawn by lot, so that every contender
  * meets the same share.
