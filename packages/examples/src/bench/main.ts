@@ -27,6 +27,18 @@ const progress: Progress = (text) =>
 
 const clear = progress("")
 
+/** Whether it could be written. */
+const keep = (file: string, page: string): Effect.Effect<boolean> =>
+  Effect.sync(() => {
+    try {
+      writeFileSync(file, page)
+      return true
+    } catch (error) {
+      process.stderr.write(`The page could not be written: ${String(error)}\n`)
+      return false
+    }
+  })
+
 const bench = ({ json, judged, only, plan, save }: Extract<Command, { readonly _tag: "Bench" }>) =>
   Effect.gen(function* () {
     const on = machine()
@@ -81,7 +93,7 @@ const bench = ({ json, judged, only, plan, save }: Extract<Command, { readonly _
 
     const ok = checks.every((check) => check.ok)
     yield* show([...Report.floors(checks), judged ? Report.missed(checks) : "Not judged: a quick run."])
-    if (save !== undefined) yield* Effect.sync(() => writeFileSync(save, Report.page(page)))
+    const kept = save === undefined || (yield* keep(save, Report.page(page)))
     if (json) {
       const scenarioRows = measured.map(({ scenario: { id, title, callers }, rows, missing, disturbance }) => {
         return { id, title, callers, disturbance, rows, missing }
@@ -90,7 +102,7 @@ const bench = ({ json, judged, only, plan, save }: Extract<Command, { readonly _
       const report = { machine: on, plan, judged, ok, checks, scenarios: scenarioRows, streams: streamRows }
       process.stdout.write(`${JSON.stringify(report, null, 2)}\n`)
     }
-    return ok || !judged ? 0 : 1
+    return kept && (ok || !judged) ? 0 : 1
   }).pipe(
     Effect.scoped,
     Effect.catchTag("ChildError", (error) =>

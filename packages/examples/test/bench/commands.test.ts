@@ -1,9 +1,9 @@
 /** The benchmark and the soak as a user starts them, shortened. */
 import { describe, expect, it } from "@effect/vitest"
 import { execFile } from "node:child_process"
-import { mkdtemp, readFile } from "node:fs/promises"
+import { mkdtemp, readFile, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 interface Ended {
@@ -31,6 +31,7 @@ describe("npm run bench", () => {
       expect(stderr).toBe("")
       expect(code).toBe(0)
       const kept = await readFile(page, "utf8")
+      await rm(dirname(page), { recursive: true })
       expect(kept).toMatch(/^# The benchmark\n/)
       expect(kept).toContain("POST 1 KiB, 64 callers")
       expect(kept).toMatch(/Not judged: a quick run.\n```\n$/)
@@ -70,6 +71,14 @@ describe("npm run bench", () => {
     expect(uploads.rows[0].growth).toBeGreaterThanOrEqual(0)
     const bytes = report.checks.find(({ id }: { readonly id: string }) => id === "memory-server").value
     expect(bytes).toBeGreaterThan(1000)
+  })
+
+  it("says when its tables cannot be kept", { timeout: 60_000 }, async () => {
+    const nowhere = join(tmpdir(), "no-such-folder", "page.md")
+    const { code, stderr, stdout } = await run("main.ts", "--quick", "--only", "^policy-auth$", "--save", nowhere)
+    expect(code).toBe(1)
+    expect(stderr).toContain("no-such-folder")
+    expect(stdout).toContain("policy-auth")
   })
 
   it("says what there is when nothing matches", { timeout: 60_000 }, async () => {
