@@ -17,6 +17,8 @@ const encrypted = createPrivateKey(first.key)
   .export({ type: "pkcs8", format: "pem", cipher: "aes-256-cbc", passphrase: "secret" })
   .toString()
 
+const unreadable = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+
 const certificateOf = ({ socket }: RawClient): string => {
   assert.instanceOf(socket, Tls.TLSSocket)
   return socket.getPeerX509Certificate()!.toString()
@@ -136,10 +138,20 @@ describe("NodeListener: TLS", () => {
         tlsOf({ cert: "no PEM", key: first.key }),
         tlsOf({ cert: first.cert, key: "no PEM" }),
         tlsOf({ cert: first.cert, key: encrypted }),
+        // One that OpenSSL does not complain of as encrypted.
+        tlsOf({ cert: first.cert, key: unreadable }),
         tlsOf(first, { ca: "no PEM" }),
         tlsOf(first, { clientAuth: "require" })
       ]
-      const said = [/not the private key/, /`cert` is not PEM/, /`key`/, /is encrypted/, /`ca` is not/, /needs `ca`/]
+      const said = [
+        /not the private key/,
+        /`cert` is not PEM/,
+        /`key`/,
+        /is encrypted/,
+        /is encrypted/,
+        /`ca` is not/,
+        /needs `ca`/
+      ]
       for (const [index, tls] of bad.entries()) {
         for (const effect of [backend.secure(tls), replace(acceptor, text("bad."), { tls })]) {
           const failure = yield* Effect.flip(Effect.asVoid(effect))

@@ -28,16 +28,20 @@ export const tlsOptions = (tls: TlsSettings): Tls.TlsOptions => ({
   ...(tls.ca === undefined ? undefined : { ca: [...authorities(tls)] })
 })
 
-const advice = (error: unknown): string => {
+/**
+ * What a PEM says of itself. OpenSSL tries an encrypted key with an empty passphrase, and one time in 256 takes what comes
+ * out for decrypted: then it complains of something else.
+ */
+const isEncrypted = (pem: string): boolean => /^(-----BEGIN ENCRYPTED |Proc-Type: 4,ENCRYPTED)/m.test(pem)
+
+const advice = (error: unknown, key: string): string => {
+  if (isEncrypted(key)) return "`key` is encrypted: give it without a passphrase"
   const code = error instanceof Error && "code" in error ? error.code : undefined
   switch (code) {
     case "ERR_OSSL_X509_KEY_VALUES_MISMATCH":
       return "`key` is not the private key of `cert`: give the pair that was issued together"
     case "ERR_OSSL_PEM_NO_START_LINE":
       return "`cert` is not PEM text: it begins with -----BEGIN CERTIFICATE-----"
-    case "ERR_MISSING_PASSPHRASE":
-    case "ERR_OSSL_BAD_DECRYPT":
-      return "`key` is encrypted: give it without a passphrase"
     default:
       return `\`cert\` or \`key\` cannot be read as PEM (${error instanceof Error ? error.message : String(error)})`
   }
@@ -66,7 +70,7 @@ export const checkTls = (tls: TlsSettings, address: string): Effect.Effect<void,
     }
     yield* Effect.try({
       try: () => Tls.createSecureContext(tlsOptions(tls)),
-      catch: (cause) => unusable(advice(cause), cause)
+      catch: (cause) => unusable(advice(cause, Redacted.value(tls.key)), cause)
     })
   })
 }
